@@ -1,0 +1,137 @@
+//! How a batch is computed. The rooms above ask an `Engine` for logits, or for loss and gradient,
+//! and know neither the device nor the kernels.
+
+mod candle;
+
+use crate::error::{Code, Error, Result};
+use crate::parameters::Parameters;
+use candle_core::{Device, Tensor};
+use std::ops::Range;
+
+/// A device as the caller asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceChoice {
+    Cpu,
+    Cuda,
+    /// CUDA where it can be had, else the CPU.
+    Auto,
+}
+
+/// What the network sees of a pixel: (pixel - mean) / std.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Normalization {
+    pub mean: f64,
+    pub std: f64,
+}
+
+/// Images of one size, row-major, one behind the other.
+#[derive(Clone, Copy)]
+pub enum Pixels<'a> {
+    Float(&'a [f32]),
+    /// Bytes 0..=255 that stand for byte / 255.
+    Byte(&'a [u8]),
+}
+
+/// A batch of images where they lie, in their order or picked by `order`: an engine converts them
+/// while it loads them, so no copy of the batch is made before.
+#[derive(Clone, Copy)]
+pub struct Images<'a> {
+    pub pixels: Pixels<'a>,
+    /// Pixels of one image.
+    pub size: usize,
+    /// The images of the batch as indices into `pixels`; none: all of them in order.
+    pub order: Option<&'a [u32]>,
+}
+
+impl<'a> Images<'a> {
+    pub fn count(&self) -> usize {
+        match (self.order, self.pixels) {
+            (Some(order), _) => order.len(),
+            (None, Pixels::Float(pixels)) => pixels.len() / self.size,
+            (None, Pixels::Byte(pixels)) => pixels.len() / self.size,
+        }
+    }
+
+    /// Appends image `i` of the batch to `out`, in [0, 1] if it was bytes.
+    fn append(&self, i: usize, out: &mut Vec<f32>) {
+        let i = self.order.map_or(i, |order| order[i] as usize);
+        let range = i * self.size..(i + 1) * self.size;
+        match self.pixels {
+            Pixels::Float(pixels) => out.extend_from_slice(&pixels[range]),
+            Pixels::Byte(pixels) => out.extend(pixels[range].iter().map(|&p| f32::from(p) / 255.0)),
+        }
+    }
+}
+
+/// What one pass forward and backward over a batch gives.
+pub struct Gradient {
+    /// Mean softmax cross-entropy over the batch.
+    pub loss: f32,
+    /// Images whose largest logit is that of their label.
+    pub correct: usize,
+    /// Gradient of `loss`, flat like the parameters.
+    pub flat: Tensor,
+}
+
+/// Computes; owns no weights. Labels are below the class count and pixels finite: the model has
+/// checked them.
+pub trait Engine: Send + Sync {
+    fn device(&self) -> &Device;
+
+    /// Appends the logits (n, classes) of `images[range]` to `out`.
+    fn logits(
+        &self,
+        parameters: &Parameters,
+        images: &Images,
+        range: Range<usize>,
+        out: &mut Vec<f32>,
+    ) -> Result<()>;
+
+    /// `labels[i]` belongs to image i of the batch.
+    fn gradient(&self, parameters: &Parameters, images: &Images, labels: &[u8])
+    -> Result<Gradient>;
+}
+
+/// What this build computes with, for `lenet_build_info`.
+pub const DESCRIPTION: &std::ffi::CStr =
+    c"engine: candle operations on the CPU; CUDA: not built in";
+
+/// Devices of a kind that `open` would accept.
+pub fn device_count(choice: DeviceChoice) -> u32 {
+    match choice {
+        DeviceChoice::Cpu | DeviceChoice::Auto => 1,
+        DeviceChoice::Cuda => 0,
+    }
+}
+
+/// The engine for a device, and the device that `Auto` became.
+pub fn open(
+    choice: DeviceChoice,
+    index: i32,
+    normalization: Normalization,
+) -> Result<(Box<dyn Engine>, DeviceChoice)> {
+    let unavailable = |message: String| Err(Error::new(Code::DeviceUnavailable, message));
+    match choice {
+        DeviceChoice::Cuda => unavailable(
+            "device is LENET_DEVICE_CUDA; this build of lenet has no CUDA engine".into(),
+        ),
+        DeviceChoice::Cpu if index != 0 => {
+            unavailable(format!("device_index is {index}; there is one CPU device, index 0"))
+        }
+        DeviceChoice::Cpu | DeviceChoice::Auto => {
+            let engine = candle::CandleEngine::new(Device::Cpu, normalization);
+            Ok((Box::new(engine), DeviceChoice::Cpu))
+        }
+    }
+}
+
+/// Index of the largest logit, the first one among equals.
+pub fn argmax(logits: &[f32]) -> usize {
+    let mut best = 0;
+    for (class, logit) in logits.iter().enumerate() {
+        if *logit > logits[best] {
+            best = class;
+        }
+    }
+    best
+}

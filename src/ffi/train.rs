@@ -1,0 +1,223 @@
+//! Training.
+
+use super::check::*;
+use super::guard::fence;
+use super::types::*;
+use crate::engine::Pixels;
+use crate::error::Result;
+use crate::fit::{Event, FitOptions, Progress, fit};
+use crate::model::{Model, image_elements};
+use std::ffi::c_void;
+use std::mem::size_of;
+
+/// Makes one optimizer step on a batch.
+///
+/// @param model   The model; unchanged if the call fails.
+/// @param images  n * height * width floats, row-major, in [0, 1].
+/// @param labels  n labels, each below the model's number of classes.
+/// @param n       Images of the batch, at least 1.
+/// @param loss    [out] Mean softmax cross-entropy over the batch before the step, in nats; may be
+///                NULL.
+/// @return LENET_OK, LENET_ERROR_NULL_POINTER, LENET_ERROR_INVALID_ARGUMENT (n),
+///         LENET_ERROR_LABEL_OUT_OF_RANGE, LENET_ERROR_NON_FINITE (a pixel),
+///         LENET_ERROR_DIVERGED, LENET_ERROR_BUSY, LENET_ERROR_FORKED, LENET_ERROR_OUT_OF_MEMORY or
+///         LENET_ERROR_INTERNAL. Any thread; waits while another one is changing the model.
+///         Since 1.0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lenet_train_batch(
+    model: *mut lenet_model,
+    images: *const f32,
+    labels: *const u8,
+    n: usize,
+    loss: *mut f32,
+) -> lenet_status {
+    // SAFETY: a live model, `n` images and labels, one float or NULL (header).
+    fence(|| unsafe { train_batch(model, images, Pixels::Float, labels, n, loss) })
+}
+
+/// Makes one optimizer step on a batch of bytes, each standing for byte / 255.
+///
+/// @param model   The model; unchanged if the call fails.
+/// @param images  n * height * width bytes, row-major.
+/// @param labels  n labels, each below the model's number of classes.
+/// @param n       Images of the batch, at least 1.
+/// @param loss    [out] As for lenet_train_batch(); may be NULL.
+/// @return As lenet_train_batch(). Any thread; waits while another one is changing the model.
+///         Since 1.0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lenet_train_batch_u8(
+    model: *mut lenet_model,
+    images: *const u8,
+    labels: *const u8,
+    n: usize,
+    loss: *mut f32,
+) -> lenet_status {
+    // SAFETY: a live model, `n` images and labels, one float or NULL (header).
+    fence(|| unsafe { train_batch(model, images, Pixels::Byte, labels, n, loss) })
+}
+
+/// # Safety
+/// A live model, `n` images and labels, one float or NULL.
+unsafe fn train_batch<'a, T: Copy + 'a>(
+    model: *const lenet_model,
+    images: *const T,
+    pixels: fn(&'a [T]) -> Pixels<'a>,
+    labels: *const u8,
+    n: usize,
+    loss: *mut f32,
+) -> Result<()> {
+    // SAFETY: as above.
+    let (model, loss) = unsafe { (&handle("model", model)?.0, optional_output("loss", loss, 1)?) };
+    // SAFETY: as above.
+    let (images, labels) = unsafe { read_batch(model, images, labels, n) }?;
+    let result = model.train()?.step(pixels(images), labels)?;
+    if let Some(loss) = loss {
+        loss.write(&[result.loss]);
+    }
+    Ok(())
+}
+
+/// `n` images of the model's size and their labels.
+///
+/// # Safety
+/// `n` images and labels.
+pub(super) unsafe fn read_batch<'a, T: Copy>(
+    model: &Model,
+    images: *const T,
+    labels: *const u8,
+    n: usize,
+) -> Result<(&'a [T], &'a [u8])> {
+    let length = image_elements(model.architecture(), n)?;
+    // SAFETY: as above.
+    unsafe { Ok((input("images", images, length)?, input("labels", labels, n)?)) }
+}
+
+/// Trains for a number of epochs, each over the whole dataset in an order of its own that follows
+/// from the model's seed. Steps that were completed are kept, whatever the call returns.
+///
+/// If the fit before stopped in the middle of an epoch over as many images (it was cancelled, or the
+/// model was saved then and loaded since), the rest of that epoch is the first epoch here. So to
+/// stop, save, load and fit the remaining epochs gives the same model, bit for bit, as one fit.
+///
+/// @param model       The model.
+/// @param train       Training data, of the model's image size.
+/// @param validation  Evaluated after each epoch; may be NULL.
+/// @param options     How; NULL: LENET_PRESET_CLASSIC's.
+/// @param progress    Called after each step and each epoch; may be NULL.
+/// @param user_data   Passed on to progress.
+/// @return LENET_OK, LENET_ERROR_CANCELLED, LENET_ERROR_NULL_POINTER (model, train),
+///         LENET_ERROR_INVALID_ARGUMENT (image size, a field of options),
+///         LENET_ERROR_LABEL_OUT_OF_RANGE, LENET_ERROR_DIVERGED, LENET_ERROR_BUSY,
+///         LENET_ERROR_FORKED, LENET_ERROR_OUT_OF_MEMORY or LENET_ERROR_INTERNAL. Any thread; waits
+///         while another one is changing the model. Since 1.0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lenet_fit(
+    model: *mut lenet_model,
+    train: *const lenet_dataset,
+    validation: *const lenet_dataset,
+    options: *const lenet_fit_options,
+    progress: lenet_progress_fn,
+    user_data: *mut c_void,
+) -> lenet_status {
+    fence(|| {
+        // SAFETY: a live model and datasets, one struct of its own size or NULL (header).
+        let (model, train, validation, options) = unsafe {
+            (
+                handle("model", model.cast_const())?,
+                handle("train", train)?,
+                optional_handle("validation", validation)?,
+                read_fit_options(options)?,
+            )
+        };
+        let mut announce = |report: &Progress| match progress {
+            None => true,
+            Some(progress) => {
+                let report = progress_to_c(report);
+                // SAFETY: the caller's function, with a struct that lives during the call (header).
+                unsafe { progress(&raw const report, user_data) == 0 }
+            }
+        };
+        fit(&model.0, &train.0, validation.map(|v| &v.0), options, &mut announce)
+    })
+}
+
+/// Fills in the fit options of a preset.
+///
+/// @param options  [out] The struct; `size` bytes are written.
+/// @param size     sizeof(lenet_fit_options) as the caller was compiled.
+/// @param preset   LENET_PRESET_CLASSIC or LENET_PRESET_MODERN: both 10 epochs in batches of 256.
+/// @return LENET_OK, LENET_ERROR_NULL_POINTER, LENET_ERROR_INVALID_ARGUMENT (size, preset) or
+///         LENET_ERROR_INTERNAL. Any thread. Since 1.0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lenet_fit_options_init(
+    options: *mut lenet_fit_options,
+    size: usize,
+    preset: i32,
+) -> lenet_status {
+    fence(|| {
+        check_struct_size::<lenet_fit_options>(size)?;
+        let preset = super::check::preset(preset, FIT_DEFAULTS, FIT_DEFAULTS)?;
+        // SAFETY: `size` bytes (header).
+        unsafe { init_struct("options", options, size, &preset) }
+    })
+}
+
+/// Changes the learning rate for the steps to come.
+///
+/// @param model          The model.
+/// @param learning_rate  Finite, at least 0.
+/// @return LENET_OK, LENET_ERROR_NULL_POINTER, LENET_ERROR_INVALID_ARGUMENT (learning_rate),
+///         LENET_ERROR_BUSY or LENET_ERROR_INTERNAL. Any thread; waits while another one is changing
+///         the model. Since 1.0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lenet_set_learning_rate(
+    model: *mut lenet_model,
+    learning_rate: f64,
+) -> lenet_status {
+    fence(|| {
+        // SAFETY: a live model (header).
+        let model = unsafe { handle("model", model.cast_const()) }?;
+        model.0.train()?.set_learning_rate(learning_rate)
+    })
+}
+
+const FIT_DEFAULTS: lenet_fit_options = lenet_fit_options {
+    struct_size: size_of::<lenet_fit_options>() as u32,
+    epochs: 10,
+    batch_size: 256,
+    schedule: LENET_SCHEDULE_CONSTANT,
+};
+
+/// # Safety
+/// As `input_struct`.
+unsafe fn read_fit_options(options: *const lenet_fit_options) -> Result<FitOptions> {
+    let mut o = FIT_DEFAULTS;
+    if !options.is_null() {
+        // SAFETY: the caller's promise is the same.
+        o = unsafe { input_struct("options", options, o) }?;
+    }
+    let schedules = [(LENET_SCHEDULE_CONSTANT as i32, "LENET_SCHEDULE_CONSTANT", ())];
+    constant("schedule", o.schedule as i32, &schedules)?;
+    Ok(FitOptions { epochs: o.epochs, batch_size: o.batch_size })
+}
+
+fn progress_to_c(report: &Progress) -> lenet_progress {
+    let (validation_loss, validation_accuracy) =
+        report.validation.map_or((f64::NAN, f64::NAN), |v| (v.loss, v.accuracy()));
+    lenet_progress {
+        struct_size: size_of::<lenet_progress>() as u32,
+        epoch: report.epoch,
+        epochs: report.epochs,
+        event: match report.event {
+            Event::Step => LENET_PROGRESS_STEP,
+            Event::EpochEnd => LENET_PROGRESS_EPOCH_END,
+        },
+        step: report.step,
+        steps: report.steps,
+        loss: report.loss,
+        accuracy: report.accuracy,
+        validation_loss,
+        validation_accuracy,
+        images_per_second: report.images_per_second,
+    }
+}

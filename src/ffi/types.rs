@@ -1,0 +1,251 @@
+//! Constants and structs of the C API.
+
+use super::check::VersionedStruct;
+use crate::dataset::Dataset;
+use crate::model::Model;
+use std::ffi::{c_char, c_void};
+use std::mem::offset_of;
+
+/// What a call returns: LENET_OK or one of the LENET_ERROR_ constants. Values are never renumbered.
+/// Since 1.0.
+pub type lenet_status = i32;
+
+/// Success. Outputs have been written; lenet_last_error() is left alone.
+pub const LENET_OK: lenet_status = 0;
+/// A pointer that must not be NULL is.
+pub const LENET_ERROR_NULL_POINTER: lenet_status = 1;
+/// An argument, a field of a struct or a struct_size is out of range.
+pub const LENET_ERROR_INVALID_ARGUMENT: lenet_status = 2;
+/// A label is not below the model's number of classes.
+pub const LENET_ERROR_LABEL_OUT_OF_RANGE: lenet_status = 3;
+/// A pixel, parameter or gradient that was passed, or a value in a model file, is NaN or infinite.
+pub const LENET_ERROR_NON_FINITE: lenet_status = 4;
+/// The computation left the range of float; the model keeps its last good step.
+pub const LENET_ERROR_DIVERGED: lenet_status = 5;
+/// An output buffer has room for fewer elements than would be written.
+pub const LENET_ERROR_BUFFER_TOO_SMALL: lenet_status = 6;
+/// There is no such file, or no such layer.
+pub const LENET_ERROR_NOT_FOUND: lenet_status = 7;
+/// The operating system refused to read or write.
+pub const LENET_ERROR_IO: lenet_status = 8;
+/// The file is not of the kind that was asked for.
+pub const LENET_ERROR_FORMAT: lenet_status = 9;
+/// The file is of that kind, but cut off or damaged.
+pub const LENET_ERROR_CORRUPT: lenet_status = 10;
+/// The file is sound, but not a LeNet, of a later format, or does not go with another file.
+pub const LENET_ERROR_INCOMPATIBLE: lenet_status = 11;
+/// The device does not exist here, or this library cannot use it.
+pub const LENET_ERROR_DEVICE_UNAVAILABLE: lenet_status = 12;
+/// Not supported by this build.
+pub const LENET_ERROR_UNSUPPORTED: lenet_status = 13;
+/// Memory could not be had.
+pub const LENET_ERROR_OUT_OF_MEMORY: lenet_status = 14;
+/// The progress function asked to stop; completed steps are kept.
+pub const LENET_ERROR_CANCELLED: lenet_status = 15;
+/// The model is being changed further up on this thread's own stack.
+pub const LENET_ERROR_BUSY: lenet_status = 16;
+/// The process was forked after lenet's first computation, and this is the child.
+pub const LENET_ERROR_FORKED: lenet_status = 17;
+/// A defect in the library. The process lives on; the model refuses further training, but still
+/// predicts and saves its last good step.
+pub const LENET_ERROR_INTERNAL: lenet_status = 18;
+
+/// The CPU.
+pub const LENET_DEVICE_CPU: i32 = 0;
+/// An NVIDIA GPU.
+pub const LENET_DEVICE_CUDA: i32 = 1;
+/// An NVIDIA GPU where one can be used, else the CPU.
+pub const LENET_DEVICE_AUTO: i32 = 2;
+
+/// 1 / (1 + exp(-x))
+pub const LENET_ACTIVATION_SIGMOID: i32 = 0;
+/// tanh(x)
+pub const LENET_ACTIVATION_TANH: i32 = 1;
+/// max(x, 0), with slope 0 at 0
+pub const LENET_ACTIVATION_RELU: i32 = 2;
+
+/// Mean of each 2x2 window.
+pub const LENET_POOLING_AVG: i32 = 0;
+/// Maximum of each 2x2 window; the gradient goes to the first maximum in row-major order.
+pub const LENET_POOLING_MAX: i32 = 1;
+
+/// torch.optim.SGD: momentum and weight decay, no dampening, no Nesterov.
+pub const LENET_OPTIMIZER_SGD: i32 = 0;
+/// torch.optim.AdamW with betas 0.9 and 0.999 and epsilon 1e-8; `momentum` is not used.
+pub const LENET_OPTIMIZER_ADAMW: i32 = 1;
+
+/// The seed article's recipe: sigmoid, average pooling, SGD with learning rate 0.9.
+pub const LENET_PRESET_CLASSIC: i32 = 0;
+/// ReLU, max pooling, AdamW with learning rate 0.001 and weight decay 0.01.
+pub const LENET_PRESET_MODERN: i32 = 1;
+
+/// The same learning rate throughout.
+pub const LENET_SCHEDULE_CONSTANT: u32 = 0;
+
+/// lenet_progress.event: a step has been made.
+pub const LENET_PROGRESS_STEP: u32 = 0;
+/// lenet_progress.event: an epoch has ended and, if there is validation data, been validated.
+pub const LENET_PROGRESS_EPOCH_END: u32 = 1;
+
+/// A network with its parameters, optimizer state and progress; opaque.
+///
+/// Threads: any call from any thread at any time, except lenet_free() on a model in use. Calls that
+/// take a `const lenet_model *` run side by side with each other and with training, and see the
+/// parameters of one whole step. Calls that change a model take turns. Since 1.0.
+pub struct lenet_model(pub(super) Model);
+
+/// Labelled images of one size, in memory; opaque. It never changes, so any threads may share it.
+/// Since 1.0.
+pub struct lenet_dataset(pub(super) Dataset);
+
+/// How a model is made. Fill it with lenet_options_init(), then change what you need. Since 1.0.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct lenet_options {
+    /// sizeof(lenet_options), set by lenet_options_init().
+    pub struct_size: u32,
+    /// LENET_DEVICE_CPU, _CUDA or _AUTO. Presets: _CPU.
+    pub device: i32,
+    /// Which device of that kind, from 0.
+    pub device_index: i32,
+    /// Threads that may compute, at most 1024. 0: as many as this process may use (affinity,
+    /// cgroup). 1: the library itself makes no thread. The present engine for the CPU is candle's:
+    /// it decides by itself, ignoring this number, and starts threads that all models share and
+    /// that stay until the process ends (RAYON_NUM_THREADS=1 in the environment holds it to one).
+    pub num_threads: u32,
+    /// Rows of an image: 16 to 256, a multiple of 4. Presets: 28.
+    pub height: u32,
+    /// Columns of an image: 16 to 256, a multiple of 4. Presets: 28.
+    pub width: u32,
+    /// Number of classes: 2 to 256. Presets: 10.
+    pub classes: u32,
+    /// LENET_ACTIVATION_SIGMOID, _TANH or _RELU.
+    pub activation: i32,
+    /// LENET_POOLING_AVG or _MAX.
+    pub pooling: i32,
+    /// LENET_OPTIMIZER_SGD or _ADAMW.
+    pub optimizer: i32,
+    /// Of the initial weights and of the shuffling: the same seed, data and library give the same
+    /// model, bit for bit. Presets: 0.
+    pub seed: u64,
+    /// Step size, finite, at least 0. Classic: 0.9, modern: 0.001.
+    pub learning_rate: f64,
+    /// Of SGD, at least 0 and below 1. Presets: 0.
+    pub momentum: f64,
+    /// At least 0: for SGD an L2 penalty, for AdamW decoupled decay. Classic: 0, modern: 0.01.
+    pub weight_decay: f64,
+    /// The network sees (pixel - input_mean) / input_std, and pads that with zeros. Presets: 0.
+    pub input_mean: f64,
+    /// Above 0. Presets: 1.
+    pub input_std: f64,
+}
+
+/// How lenet_fit() trains. Fill it with lenet_fit_options_init(). Since 1.0.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct lenet_fit_options {
+    /// sizeof(lenet_fit_options), set by lenet_fit_options_init().
+    pub struct_size: u32,
+    /// Passes over the training data, at least 1. Presets: 10.
+    pub epochs: u32,
+    /// Images a step, at least 1; the last batch of an epoch may be smaller. Presets: 256.
+    pub batch_size: u32,
+    /// LENET_SCHEDULE_CONSTANT.
+    pub schedule: u32,
+}
+
+/// What lenet_evaluate() measures. Set struct_size before the call. Since 1.0.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct lenet_metrics {
+    /// sizeof(lenet_metrics), set by the caller.
+    pub struct_size: u32,
+    /// 0.
+    pub reserved: u32,
+    /// Images evaluated.
+    pub count: u64,
+    /// Images whose most probable class is their label.
+    pub correct: u64,
+    /// Mean softmax cross-entropy, in nats.
+    pub loss: f64,
+    /// correct / count
+    pub accuracy: f64,
+}
+
+/// Where lenet_fit() stands, for a progress function. Since 1.0.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct lenet_progress {
+    /// sizeof(lenet_progress) of the library.
+    pub struct_size: u32,
+    /// The present epoch, from 1 to `epochs`.
+    pub epoch: u32,
+    /// Epochs of this call.
+    pub epochs: u32,
+    /// LENET_PROGRESS_STEP after each step, LENET_PROGRESS_EPOCH_END after the last one of an epoch.
+    pub event: u32,
+    /// Steps done in this epoch, from 1 to `steps`.
+    pub step: u64,
+    /// Steps of this epoch.
+    pub steps: u64,
+    /// Mean training loss over the images of this epoch so far, in nats.
+    pub loss: f64,
+    /// Training accuracy over the same images, 0 to 1.
+    pub accuracy: f64,
+    /// Mean loss on the validation data at LENET_PROGRESS_EPOCH_END, else NaN.
+    pub validation_loss: f64,
+    /// Accuracy on the validation data at LENET_PROGRESS_EPOCH_END, else NaN.
+    pub validation_accuracy: f64,
+    /// Training throughput over this epoch so far.
+    pub images_per_second: f64,
+}
+
+/// One row of the layer table: what a layer makes of one image. Set struct_size before the call.
+/// Since 1.0.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct lenet_layer {
+    /// sizeof(lenet_layer), set by the caller.
+    pub struct_size: u32,
+    /// Channels of the output, or features of a linear layer.
+    pub channels: u32,
+    /// Rows of the output; 1 for a linear layer.
+    pub height: u32,
+    /// Columns of the output; 1 for a linear layer.
+    pub width: u32,
+    /// Weights and biases of the layer.
+    pub parameters: u64,
+    /// "conv1", "activation1", "pooling1", "conv2", ... "fc3": static, never freed.
+    pub name: *const c_char,
+    /// PyTorch's name of it: "Conv2d", "Sigmoid", "AvgPool2d", ...: static, never freed.
+    pub kind: *const c_char,
+}
+
+/// A progress function: called by lenet_fit() on its own thread after each step and each epoch.
+/// A return value other than 0 cancels. `progress` is valid during the call only.
+///
+/// From inside, any call with a `const lenet_model *` is allowed on the same model and sees the step
+/// just made; a call that changes it returns LENET_ERROR_BUSY; freeing it is forbidden. It must
+/// return: no longjmp and no C++ exception out of it. Since 1.0.
+pub type lenet_progress_fn = Option<
+    unsafe extern "C-unwind" fn(progress: *const lenet_progress, user_data: *mut c_void) -> i32,
+>;
+
+/// Lists a struct's fields for its `OFFSETS`; padding is what -Wpadded looks for in the C test.
+macro_rules! versioned {
+    ($type:ident: $($field:ident)*) => {
+        // SAFETY: `repr(C)`, `struct_size` first, numbers and pointers only: any bytes are a value.
+        unsafe impl VersionedStruct for $type {
+            const NAME: &'static str = stringify!($type);
+            const OFFSETS: &'static [usize] = &[$(offset_of!($type, $field)),*];
+        }
+    };
+}
+
+versioned!(lenet_options: struct_size device device_index num_threads height width classes
+    activation pooling optimizer seed learning_rate momentum weight_decay input_mean input_std);
+versioned!(lenet_fit_options: struct_size epochs batch_size schedule);
+versioned!(lenet_metrics: struct_size reserved count correct loss accuracy);
+versioned!(lenet_progress: struct_size epoch epochs event step steps loss accuracy validation_loss
+    validation_accuracy images_per_second);
+versioned!(lenet_layer: struct_size channels height width parameters name kind);

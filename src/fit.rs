@@ -1,0 +1,228 @@
+//! Epochs over a dataset: shuffling, progress, cancellation; and evaluation.
+
+use crate::dataset::Dataset;
+use crate::engine::{Images, Pixels, argmax};
+use crate::error::{Code, Error, Result};
+use crate::model::{Epoch, Model, State};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use std::time::Instant;
+
+#[derive(Clone, Copy, Debug)]
+pub struct FitOptions {
+    pub epochs: u32,
+    pub batch_size: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    Step,
+    EpochEnd,
+}
+
+/// Where training stands. Loss and accuracy are means over the images of this epoch so far, each
+/// seen before the step that it belongs to.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    pub event: Event,
+    /// Counted from 1.
+    pub epoch: u32,
+    pub epochs: u32,
+    /// Steps done of this epoch, and steps that it has.
+    pub step: u64,
+    pub steps: u64,
+    pub loss: f64,
+    pub accuracy: f64,
+    /// At the end of an epoch, if there is validation data.
+    pub validation: Option<Metrics>,
+    pub images_per_second: f64,
+}
+
+/// Mean loss and hits over `count` images.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Metrics {
+    pub count: u64,
+    pub correct: u64,
+    pub loss: f64,
+}
+
+impl Metrics {
+    pub fn accuracy(&self) -> f64 {
+        self.correct as f64 / self.count as f64
+    }
+}
+
+/// Trains for `options.epochs` epochs of `train` in batches; the last batch of an epoch may be
+/// smaller. If the fit before was interrupted in the middle of an epoch over as many images, the
+/// rest of that epoch is the first one here, so that stopping and going on is the same as never
+/// having stopped. `progress` returns false to cancel.
+pub fn fit(
+    model: &Model,
+    train: &Dataset,
+    validation: Option<&Dataset>,
+    options: FitOptions,
+    progress: &mut dyn FnMut(&Progress) -> bool,
+) -> Result<()> {
+    for (name, value) in [("epochs", options.epochs), ("batch_size", options.batch_size)] {
+        if value == 0 {
+            return Err(Error::invalid(format!("{name} is 0")));
+        }
+    }
+    check_dataset(model, "train", train)?;
+    if let Some(validation) = validation {
+        check_dataset(model, "validation", validation)?;
+    }
+    let mut training = model.train()?;
+    let count = train.count() as u64;
+    let mut epoch = model.state().epoch;
+    if epoch.count != count {
+        epoch.consumed = 0;
+    }
+    for number in 1..=options.epochs {
+        epoch.count = count;
+        let order = shuffled(model.options().seed, epoch.index, train.count());
+        let batch_size = options.batch_size as usize;
+        let rest = &order[epoch.consumed as usize..];
+        let mut step = epoch.consumed.div_ceil(batch_size as u64);
+        let mut report = Progress {
+            event: Event::Step,
+            epoch: number,
+            epochs: options.epochs,
+            step,
+            steps: step + rest.len().div_ceil(batch_size) as u64,
+            loss: 0.0,
+            accuracy: 0.0,
+            validation: None,
+            images_per_second: 0.0,
+        };
+        let start = Instant::now();
+        let mut seen = Metrics::default();
+        for batch in rest.chunks(batch_size) {
+            let images = Images {
+                pixels: Pixels::Byte(train.images()),
+                size: model.architecture().pixels(),
+                order: Some(batch),
+            };
+            let labels: Vec<u8> = batch.iter().map(|&i| train.labels()[i as usize]).collect();
+            epoch.consumed += batch.len() as u64;
+            if epoch.consumed == count {
+                epoch = Epoch { index: epoch.index + 1, consumed: 0, count: 0 };
+            }
+            let result = training.step_checked(&images, &labels, epoch)?;
+            step += 1;
+            seen.count += batch.len() as u64;
+            seen.correct += result.correct as u64;
+            seen.loss += f64::from(result.loss) * batch.len() as f64;
+            report.step = step;
+            report.loss = seen.loss / seen.count as f64;
+            report.accuracy = seen.accuracy();
+            report.images_per_second = seen.count as f64 / start.elapsed().as_secs_f64();
+            announce(&report, progress)?;
+        }
+        report.event = Event::EpochEnd;
+        report.validation = match validation {
+            None => None,
+            Some(dataset) => Some(evaluate_state(model, &model.state(), dataset, &mut |_, _| {})?),
+        };
+        announce(&report, progress)?;
+    }
+    Ok(())
+}
+
+fn announce(report: &Progress, progress: &mut dyn FnMut(&Progress) -> bool) -> Result<()> {
+    if progress(report) {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::Cancelled,
+        format!(
+            "the progress function cancelled epoch {} after step {} of {}",
+            report.epoch, report.step, report.steps
+        ),
+    ))
+}
+
+/// The order of epoch `index`: each epoch has its own stream of the seed's generator, so that an
+/// order can be made again without knowing what was drawn before. Stream 0 drew the weights.
+fn shuffled(seed: u64, index: u64, count: usize) -> Vec<u32> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(index + 1);
+    let mut order: Vec<u32> = (0..count as u32).collect();
+    order.shuffle(&mut rng);
+    order
+}
+
+/// Metrics of the model's present state; `confusion`, if any, is given (truth, predicted) of each
+/// image.
+pub fn evaluate(
+    model: &Model,
+    dataset: &Dataset,
+    confusion: &mut dyn FnMut(usize, usize),
+) -> Result<Metrics> {
+    check_dataset(model, "dataset", dataset)?;
+    evaluate_state(model, &model.state(), dataset, confusion)
+}
+
+fn evaluate_state(
+    model: &Model,
+    state: &State,
+    dataset: &Dataset,
+    confusion: &mut dyn FnMut(usize, usize),
+) -> Result<Metrics> {
+    const CHUNK: usize = 1024;
+    let architecture = model.architecture();
+    let images =
+        Images { pixels: Pixels::Byte(dataset.images()), size: architecture.pixels(), order: None };
+    let mut metrics = Metrics { count: dataset.count() as u64, ..Metrics::default() };
+    let mut logits = Vec::new();
+    for (chunk, labels) in dataset.labels().chunks(CHUNK).enumerate() {
+        let start = chunk * CHUNK;
+        logits.clear();
+        model.append_logits(state, &images, start..start + labels.len(), &mut logits)?;
+        for (row, &label) in logits.chunks_exact(architecture.classes()).zip(labels) {
+            let (truth, predicted) = (usize::from(label), argmax(row));
+            metrics.correct += u64::from(truth == predicted);
+            metrics.loss += cross_entropy(row, truth);
+            confusion(truth, predicted);
+        }
+    }
+    metrics.loss /= metrics.count as f64;
+    Ok(metrics)
+}
+
+/// -log softmax(logits)[label].
+fn cross_entropy(logits: &[f32], label: usize) -> f64 {
+    let largest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    let sum: f64 = logits.iter().map(|&x| (f64::from(x) - largest).exp()).sum();
+    sum.ln() + largest - f64::from(logits[label])
+}
+
+fn check_dataset(model: &Model, name: &str, dataset: &Dataset) -> Result<()> {
+    let architecture = model.architecture();
+    let (height, width) = (dataset.height() as usize, dataset.width() as usize);
+    if (height, width) != (architecture.height(), architecture.width()) {
+        return Err(Error::invalid(format!(
+            "{name} has images of {height} x {width}; this model takes {} x {}",
+            architecture.height(),
+            architecture.width()
+        )));
+    }
+    model.check_labels(&format!("{name} labels"), dataset.labels())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_epoch_is_its_own_permutation() {
+        let first = shuffled(3, 0, 1000);
+        let mut sorted = first.clone();
+        sorted.sort_unstable();
+        assert!(sorted.iter().copied().eq(0..1000));
+        assert_eq!(first, shuffled(3, 0, 1000));
+        assert_ne!(first, shuffled(3, 1, 1000));
+        assert_ne!(first, shuffled(4, 0, 1000));
+    }
+}

@@ -1,0 +1,45 @@
+//! lenet: LeNet behind a C ABI, to train and run inside another program.
+//!
+//! The C API is the public one: `include/lenet.h` is its manual, [`ffi`] its source, and a Rust
+//! program that links this crate calls the same functions. The rooms behind it, in the order in
+//! which a call walks through them:
+//!
+//! ```text
+//! C caller -> ffi -> model -> engine -> kernels
+//!                      |-> checkpoint -> durable_file
+//!              dataset -|
+//! ```
+//!
+//! | room | concern |
+//! | --- | --- |
+//! | `ffi` | every `extern "C"` function: check, call, status |
+//! | `error` | what can go wrong: a stable code and a sentence |
+//! | `architecture` | what is built: sizes, layer table, parameter names, shapes, places |
+//! | `network` | LeNet in candle's operations: definition and oracle |
+//! | `parameters` | the flat parameter vector, its views, its first draw |
+//! | `engine` | how a batch is computed |
+//! | `optimizer` | SGD with momentum, AdamW |
+//! | `model` | the handle: published state, turns, one training step |
+//! | `fit` | epochs, shuffling, progress, cancellation, evaluation |
+//! | `dataset` | labelled images, IDX files |
+//! | `checkpoint` | a model as a safetensors file and back |
+//! | `durable_file` | the whole old file or the whole new one |
+
+// `unsafe` is allowed in `ffi`, which must believe C about its pointers, and nowhere else.
+#![deny(unsafe_code)]
+
+#[cfg(not(panic = "unwind"))]
+compile_error!("lenet turns panics into LENET_ERROR_INTERNAL, which needs panic = \"unwind\"");
+
+mod architecture;
+mod checkpoint;
+mod dataset;
+mod durable_file;
+mod engine;
+mod error;
+pub mod ffi;
+mod fit;
+mod model;
+mod network;
+mod optimizer;
+mod parameters;

@@ -1,0 +1,75 @@
+//! LeNet in candle's operations: the definition of what this library computes.
+//!
+//! It runs on every candle device with candle's autograd, and it is the oracle that the tests hold
+//! faster engines to. Nothing here knows about batches of bytes, threads or optimizers.
+//!
+//! Two operations are spelled out because candle 0.11's own do not give PyTorch's gradients:
+//! its ReLU has slope 1 at 0, and its max pooling scales the gradient by the share of maxima in the
+//! window, 1/4 for a single one.
+
+use crate::architecture::{Activation, CONV1_PADDING, POOL, Pooling};
+use crate::parameters::{LayerParameters, Parameters};
+use candle_core::{D, Result, Tensor};
+use candle_nn::ops::sigmoid;
+
+/// The logits (N, classes) of normalised images (N, 1, height, width).
+pub fn logits(parameters: &Parameters, images: &Tensor) -> Result<Tensor> {
+    let architecture = parameters.architecture();
+    let activation = |x: &Tensor| match architecture.activation() {
+        Activation::Sigmoid => sigmoid(x),
+        Activation::Tanh => x.tanh(),
+        Activation::Relu => relu(x),
+    };
+    let pool = |x: &Tensor| match architecture.pooling() {
+        Pooling::Average => x.avg_pool2d(POOL),
+        Pooling::Max => max_pool(x),
+    };
+    // Shapes for 28x28 images.
+    let [conv1, conv2, fc1, fc2, fc3] = parameters.layers()?;
+    let x = activation(&convolution(images, &conv1, CONV1_PADDING)?)?; // (N, 6, 28, 28)
+    let x = pool(&x)?; // (N, 6, 14, 14)
+    let x = activation(&convolution(&x, &conv2, 0)?)?; // (N, 16, 10, 10)
+    let x = pool(&x)?; // (N, 16, 5, 5)
+    let x = x.flatten_from(1)?; // (N, 400)
+    let x = activation(&linear(&x, &fc1)?)?; // (N, 120)
+    let x = activation(&linear(&x, &fc2)?)?; // (N, 84)
+    linear(&x, &fc3) // (N, classes)
+}
+
+/// Softmax cross-entropy of logits (N, classes) and labels (N) of u32, mean over the batch.
+pub fn loss(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    candle_nn::loss::cross_entropy(logits, labels)
+}
+
+fn convolution(x: &Tensor, layer: &LayerParameters, padding: usize) -> Result<Tensor> {
+    let (stride, dilation, groups) = (1, 1, 1);
+    let x = x.conv2d(&layer.weight, padding, stride, dilation, groups)?;
+    x.broadcast_add(&layer.bias.reshape((1, (), 1, 1))?)
+}
+
+fn linear(x: &Tensor, layer: &LayerParameters) -> Result<Tensor> {
+    x.matmul(&layer.weight.t()?)?.broadcast_add(&layer.bias)
+}
+
+/// max(x, 0), with slope 0 at 0.
+fn relu(x: &Tensor) -> Result<Tensor> {
+    x.gt(0f32)?.where_cond(x, &x.zeros_like()?)
+}
+
+/// 2x2 max pooling, stride 2. A tie belongs to the first of the equals in row-major order.
+fn max_pool(x: &Tensor) -> Result<Tensor> {
+    let (n, c, h, w) = x.dims4()?;
+    let windows = x.reshape((n, c, h / POOL, POOL, w / POOL, POOL))?;
+    let corner = |row: usize, column: usize| {
+        windows
+            .narrow(3, row, 1)?
+            .narrow(5, column, 1)?
+            .squeeze(D::Minus1)?
+            .squeeze(3)?
+            .contiguous()
+    };
+    let first_max = |a: Tensor, b: Tensor| a.ge(&b)?.where_cond(&a, &b);
+    let top = first_max(corner(0, 0)?, corner(0, 1)?)?;
+    let bottom = first_max(corner(1, 0)?, corner(1, 1)?)?;
+    first_max(top, bottom)
+}

@@ -442,3 +442,71 @@ impl Drop for TurnGuard<'_> {
         self.turn.set_holder(None);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::architecture::{Activation, Pooling};
+    use crate::optimizer::Rule;
+    use candle_core::Device;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    /// Logits of zero, and a defect in training.
+    struct BrokenEngine;
+
+    impl Engine for BrokenEngine {
+        fn device(&self) -> &Device {
+            &Device::Cpu
+        }
+
+        fn logits(
+            &self,
+            parameters: &Parameters,
+            _: &Images,
+            range: std::ops::Range<usize>,
+            out: &mut Vec<f32>,
+        ) -> Result<()> {
+            let classes = parameters.architecture().classes();
+            out.resize(out.len() + range.len() * classes, 0.0);
+            Ok(())
+        }
+
+        fn gradient(&self, _: &Parameters, _: &Images, _: &[u8]) -> Result<engine::Gradient> {
+            panic!("a defect");
+        }
+    }
+
+    fn options() -> Options {
+        Options {
+            architecture: Architecture::new(16, 16, 2, Activation::Relu, Pooling::Max).unwrap(),
+            device: DeviceChoice::Cpu,
+            device_index: 0,
+            num_threads: 1,
+            optimizer: Optimizer { rule: Rule::Sgd, momentum: 0.0, weight_decay: 0.0 },
+            learning_rate: 0.1,
+            seed: 1,
+            normalization: Normalization { mean: 0.0, std: 1.0 },
+        }
+    }
+
+    #[test]
+    fn after_a_panic_in_training_the_last_good_step_can_still_be_used() {
+        let good = Model::create(options()).unwrap();
+        let state = State::clone(&good.state());
+        let model = Model::assemble(options(), Box::new(BrokenEngine), state);
+        let image = [0u8; 256];
+        let step = || model.train()?.step(Pixels::Byte(&image), &[1]);
+        assert!(catch_unwind(AssertUnwindSafe(step)).is_err());
+        assert_eq!(step().unwrap_err().code, Code::Internal);
+        assert_eq!(model.predict(Pixels::Byte(&image)).unwrap().probabilities, [0.5, 0.5]);
+        let saved = crate::checkpoint::save(&model).unwrap();
+        assert!(saved == crate::checkpoint::save(&good).unwrap());
+    }
+
+    #[test]
+    fn softmax_of_large_logits_is_finite() {
+        let mut row = [1e30, -1e30, 1e30];
+        softmax(&mut row);
+        assert_eq!(row, [0.5, 0.0, 0.5]);
+    }
+}

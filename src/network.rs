@@ -73,3 +73,45 @@ fn max_pool(x: &Tensor) -> Result<Tensor> {
     let bottom = first_max(corner(1, 0)?, corner(1, 1)?)?;
     first_max(top, bottom)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{Device, Var};
+
+    /// The gradient of the sum of `f`, elementwise.
+    fn slope(
+        x: &[f32],
+        shape: (usize, usize, usize, usize),
+        f: fn(&Tensor) -> Result<Tensor>,
+    ) -> Vec<f32> {
+        let x = Var::from_slice(x, shape, &Device::Cpu).unwrap();
+        let gradients = f(&x).unwrap().sum_all().unwrap().backward().unwrap();
+        gradients.get(&x).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn relu_has_pytorchs_slope_at_zero() {
+        assert_eq!(slope(&[-1.0, 0.0, -0.0, 2.0], (1, 1, 2, 2), relu), [0.0, 0.0, 0.0, 1.0]);
+    }
+
+    #[test]
+    fn the_first_maximum_in_row_major_order_gets_the_gradient() {
+        // Two windows side by side, then two below.
+        let x = [
+            3.0, 3.0, 1.0, 2.0, //
+            3.0, 0.0, 2.0, 2.0, //
+            -1.0, -1.0, 0.0, 0.0, //
+            5.0, -1.0, 0.0, 7.0,
+        ];
+        let expected = [
+            1.0, 0.0, 0.0, 1.0, //
+            0.0, 0.0, 0.0, 0.0, //
+            0.0, 0.0, 0.0, 0.0, //
+            1.0, 0.0, 0.0, 1.0,
+        ];
+        assert_eq!(slope(&x, (1, 1, 4, 4), max_pool), expected);
+        let out = max_pool(&Tensor::from_slice(&x, (1, 1, 4, 4), &Device::Cpu).unwrap()).unwrap();
+        assert_eq!(out.flatten_all().unwrap().to_vec1::<f32>().unwrap(), [3.0, 2.0, 5.0, 7.0]);
+    }
+}

@@ -4,12 +4,14 @@
 // What each pointer must be is said in lenet.h; here it always comes from a live Vec or handle.
 #![allow(clippy::undocumented_unsafe_blocks)]
 
+mod support;
+
 use lenet::ffi::*;
 use safetensors::SafeTensors;
 use std::collections::HashMap;
-use std::ffi::{CStr, CString};
 use std::path::PathBuf;
-use std::ptr::{null, null_mut};
+use std::ptr::null;
+use support::{Model, ok, preset};
 
 const TOLERANCE: f32 = 1e-5;
 
@@ -28,11 +30,6 @@ const NAMES: [&str; 10] = [
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/reference")
-}
-
-fn ok(status: lenet_status) {
-    let message = unsafe { CStr::from_ptr(lenet_last_error()) };
-    assert_eq!(status, LENET_OK, "{message:?}");
 }
 
 /// One file of the reference.
@@ -108,49 +105,16 @@ impl Reference {
 
     /// A model of the case's network with PyTorch's initial parameters.
     fn model(&self, optimizer: &str) -> Model {
-        let mut model = null_mut();
-        ok(unsafe { lenet_create(&self.options(optimizer), &mut model) });
+        let model = Model::create(&self.options(optimizer));
         let parameters = self.flat("parameters");
-        ok(unsafe { lenet_set_parameters(model, parameters.as_ptr(), parameters.len()) });
-        Model(model)
+        ok(unsafe { lenet_set_parameters(model.0, parameters.as_ptr(), parameters.len()) });
+        model
     }
 }
 
-fn preset(preset: i32) -> lenet_options {
-    let mut options = std::mem::MaybeUninit::uninit();
-    let size = size_of::<lenet_options>();
-    ok(unsafe { lenet_options_init(options.as_mut_ptr(), size, preset) });
-    unsafe { options.assume_init() }
-}
-
-struct Model(*mut lenet_model);
-
-impl Model {
-    fn load(path: &str, options: *const lenet_options) -> Model {
-        let path = CString::new(path).unwrap();
-        let mut model = null_mut();
-        ok(unsafe { lenet_load(path.as_ptr(), options, &mut model) });
-        Model(model)
-    }
-
-    fn parameters(&self) -> Vec<f32> {
-        let mut parameters = vec![0.0; unsafe { lenet_parameter_count(self.0) }];
-        ok(unsafe { lenet_get_parameters(self.0, parameters.as_mut_ptr(), parameters.len()) });
-        parameters
-    }
-
-    fn logits(&self, images: &[u8], n: usize, classes: usize) -> Vec<f32> {
-        let images: Vec<f32> = images.iter().map(|&p| f32::from(p) / 255.0).collect();
-        let mut logits = vec![0.0; n * classes];
-        ok(unsafe { lenet_logits(self.0, images.as_ptr(), n, logits.as_mut_ptr()) });
-        logits
-    }
-}
-
-impl Drop for Model {
-    fn drop(&mut self) {
-        unsafe { lenet_free(self.0) };
-    }
+fn logits(model: &Model, images: &[u8], n: usize) -> Vec<f32> {
+    let images: Vec<f32> = images.iter().map(|&p| f32::from(p) / 255.0).collect();
+    model.logits(&images, n)
 }
 
 fn assert_close(what: &str, ours: &[f32], theirs: &[f32]) {
@@ -184,9 +148,8 @@ fn check_case(case: &str) {
     let size = images.len() / 5;
 
     let model = reference.model("sgd");
-    let logits = reference.floats("logits");
-    let ours = model.logits(&images[..size], n, logits.len() / n);
-    assert_close(&format!("{case} logits"), &ours, &logits);
+    let ours = logits(&model, &images[..size], n);
+    assert_close(&format!("{case} logits"), &ours, &reference.floats("logits"));
 
     let floats: Vec<f32> = images[..size].iter().map(|&p| f32::from(p) / 255.0).collect();
     let mut gradients = vec![0.0; model.parameters().len()];
@@ -208,9 +171,7 @@ fn check_case(case: &str) {
     for optimizer in ["sgd", "momentum", "adamw"] {
         let model = reference.model(optimizer);
         for (images, labels) in images.chunks(size).zip(labels.chunks(n)) {
-            ok(unsafe {
-                lenet_train_batch_u8(model.0, images.as_ptr(), labels.as_ptr(), n, null_mut())
-            });
+            model.train(images, labels);
         }
         assert_flat_close(case, &reference, optimizer, &model.parameters());
     }
@@ -238,53 +199,44 @@ fn the_other_combinations_are_pytorchs() {
     }
 }
 
+/// PyTorch's logits of four images.
+fn assert_logits(file: &str, model: &Model) {
+    let expected = Reference::open(file);
+    let theirs = expected.floats("logits");
+    let ours = logits(model, &expected.bytes("images"), theirs.len() / 10);
+    assert_close(file, &ours, &theirs);
+}
+
 #[test]
 fn pytorchs_files_load_under_every_naming_scheme() {
-    let expected = Reference::open("pytorch_logits.safetensors");
-    let (images, logits) = (expected.bytes("images"), expected.floats("logits"));
-    let n = logits.len() / 10;
     for scheme in ["named", "sequential", "reshape", "net"] {
-        let path = folder().join(format!("pytorch_{scheme}.safetensors"));
-        let model = Model::load(path.to_str().unwrap(), null());
-        assert_close(scheme, &model.logits(&images, n, 10), &logits);
+        let model = Model::load(&folder().join(format!("pytorch_{scheme}.safetensors")), null());
+        assert_logits("pytorch_logits.safetensors", &model);
     }
 }
 
 #[test]
 fn what_a_pytorch_file_does_not_tell_comes_from_the_options() {
-    let path = folder().join("pytorch_named.safetensors");
     let mut options = preset(LENET_PRESET_MODERN);
     options.input_mean = 0.25;
-    let model = Model::load(path.to_str().unwrap(), &options);
-    let mut loaded = preset(LENET_PRESET_CLASSIC);
-    ok(unsafe { lenet_get_options(model.0, &mut loaded) });
+    let model = Model::load(&folder().join("pytorch_named.safetensors"), &options);
+    let loaded = model.options();
     assert_eq!((loaded.activation, loaded.pooling), (LENET_ACTIVATION_RELU, LENET_POOLING_MAX));
     assert_eq!((loaded.optimizer, loaded.input_mean), (LENET_OPTIMIZER_ADAMW, 0.25));
     assert_eq!((loaded.height, loaded.width, loaded.classes), (28, 28, 10));
 }
 
 /// `saved_by_lenet.safetensors` is what this recipe saved when PyTorch loaded it (make.py). That the
-/// recipe still saves the same names, shapes and metadata, and the file the same logits, shows that
-/// PyTorch would load today's file as well.
+/// recipe still saves the same bytes, and that PyTorch's logits are ours, shows that PyTorch would
+/// load today's file as well. To make the file again: set LENET_WRITE_REFERENCE, then make.py.
 #[test]
 fn pytorch_loads_what_is_saved_here() {
-    let mut options = preset(LENET_PRESET_CLASSIC);
-    options.seed = 2024;
-    options.momentum = 0.9;
-    let mut model = null_mut();
-    ok(unsafe { lenet_create(&options, &mut model) });
-    let model = Model(model);
-    let mut bytes = vec![0; 4 << 20];
-    let mut needed = 0;
-    ok(unsafe { lenet_save_buffer(model.0, bytes.as_mut_ptr(), bytes.len(), &mut needed) });
-    bytes.truncate(needed);
-
+    let options = lenet_options { seed: 2024, momentum: 0.9, ..preset(LENET_PRESET_CLASSIC) };
+    let model = Model::create(&options);
     let path = folder().join("saved_by_lenet.safetensors");
     if std::env::var_os("LENET_WRITE_REFERENCE").is_some() {
-        std::fs::write(&path, &bytes).unwrap();
+        std::fs::write(&path, model.bytes()).unwrap();
     }
-    assert!(std::fs::read(&path).unwrap() == bytes, "not the bytes that PyTorch has seen");
-    let expected = Reference::open("saved_by_lenet_logits.safetensors");
-    let (images, logits) = (expected.bytes("images"), expected.floats("logits"));
-    assert_close("logits", &model.logits(&images, logits.len() / 10, 10), &logits);
+    assert!(std::fs::read(&path).unwrap() == model.bytes(), "not the bytes that PyTorch has seen");
+    assert_logits("saved_by_lenet_logits.safetensors", &model);
 }

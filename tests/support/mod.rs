@@ -1,0 +1,184 @@
+//! The C API with the C taken off, for tests that are about something else than its pointers: a
+//! failed call is a failed test, handles free themselves, made data.
+
+// Each test crate uses a part of it.
+#![allow(dead_code)]
+
+use lenet::ffi::*;
+use std::ffi::{CStr, CString};
+use std::mem::MaybeUninit;
+use std::path::Path;
+use std::ptr::{null, null_mut};
+
+pub fn last_error() -> String {
+    unsafe { CStr::from_ptr(lenet_last_error()) }.to_str().unwrap().to_string()
+}
+
+#[track_caller]
+pub fn ok(status: lenet_status) {
+    assert_eq!(status, LENET_OK, "{}", last_error());
+}
+
+pub fn preset(preset: i32) -> lenet_options {
+    let mut options = MaybeUninit::uninit();
+    let size = size_of::<lenet_options>();
+    ok(unsafe { lenet_options_init(options.as_mut_ptr(), size, preset) });
+    unsafe { options.assume_init() }
+}
+
+/// A preset's network for 16x16 images and 3 classes, the smallest that is quick.
+pub fn small(preset_constant: i32) -> lenet_options {
+    lenet_options { height: 16, width: 16, classes: 3, ..preset(preset_constant) }
+}
+
+pub fn fit_options(epochs: u32, batch_size: u32) -> lenet_fit_options {
+    let struct_size = size_of::<lenet_fit_options>() as u32;
+    lenet_fit_options { struct_size, epochs, batch_size, schedule: LENET_SCHEDULE_CONSTANT }
+}
+
+fn c_path(path: &Path) -> CString {
+    CString::new(path.to_str().unwrap()).unwrap()
+}
+
+/// A model that is freed when it goes out of scope. Shared between threads as the header allows.
+pub struct Model(pub *mut lenet_model);
+
+unsafe impl Send for Model {}
+unsafe impl Sync for Model {}
+
+impl Model {
+    pub fn create(options: &lenet_options) -> Model {
+        let mut model = null_mut();
+        ok(unsafe { lenet_create(options, &mut model) });
+        Model(model)
+    }
+
+    pub fn load(path: &Path, options: *const lenet_options) -> Model {
+        let mut model = null_mut();
+        ok(unsafe { lenet_load(c_path(path).as_ptr(), options, &mut model) });
+        Model(model)
+    }
+
+    pub fn from_bytes(bytes: &[u8]) -> Model {
+        let mut model = null_mut();
+        ok(unsafe { lenet_load_buffer(bytes.as_ptr(), bytes.len(), null(), &mut model) });
+        Model(model)
+    }
+
+    /// What `lenet_save` would write: parameters, optimizer state, progress, options.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut needed = 0;
+        ok(unsafe { lenet_save_buffer(self.0, null_mut(), 0, &mut needed) });
+        // A model in training may need a little more by now.
+        let mut bytes = vec![0; needed + 1024];
+        ok(unsafe { lenet_save_buffer(self.0, bytes.as_mut_ptr(), bytes.len(), &mut needed) });
+        bytes.truncate(needed);
+        bytes
+    }
+
+    pub fn try_clone(&self) -> Model {
+        let mut copy = null_mut();
+        ok(unsafe { lenet_clone(self.0, &mut copy) });
+        Model(copy)
+    }
+
+    pub fn options(&self) -> lenet_options {
+        let mut options = preset(LENET_PRESET_CLASSIC);
+        ok(unsafe { lenet_get_options(self.0, &mut options) });
+        options
+    }
+
+    pub fn parameters(&self) -> Vec<f32> {
+        let mut parameters = vec![0.0; unsafe { lenet_parameter_count(self.0) }];
+        ok(unsafe { lenet_get_parameters(self.0, parameters.as_mut_ptr(), parameters.len()) });
+        parameters
+    }
+
+    /// One step; the loss before it.
+    pub fn train(&self, images: &[u8], labels: &[u8]) -> f32 {
+        let mut loss = f32::NAN;
+        let (images, n) = (images.as_ptr(), labels.len());
+        ok(unsafe { lenet_train_batch_u8(self.0, images, labels.as_ptr(), n, &mut loss) });
+        loss
+    }
+
+    pub fn fit(&self, data: &Dataset, epochs: u32, batch_size: u32) {
+        let options = fit_options(epochs, batch_size);
+        ok(unsafe { lenet_fit(self.0, data.0, null(), &options, None, null_mut()) });
+    }
+
+    pub fn logits(&self, images: &[f32], n: usize) -> Vec<f32> {
+        let mut logits = vec![f32::NAN; n * self.options().classes as usize];
+        ok(unsafe { lenet_logits(self.0, images.as_ptr(), n, logits.as_mut_ptr()) });
+        logits
+    }
+
+    /// Classes (n) and probabilities (n, classes).
+    pub fn predict(&self, images: &[u8], n: usize) -> (Vec<u8>, Vec<f32>) {
+        let mut classes = vec![0; n];
+        let mut probabilities = vec![f32::NAN; n * self.options().classes as usize];
+        let (c, p) = (classes.as_mut_ptr(), probabilities.as_mut_ptr());
+        ok(unsafe { lenet_predict_u8(self.0, images.as_ptr(), n, c, p) });
+        (classes, probabilities)
+    }
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        unsafe { lenet_free(self.0) };
+    }
+}
+
+/// A dataset that is freed when it goes out of scope.
+pub struct Dataset(pub *mut lenet_dataset);
+
+unsafe impl Send for Dataset {}
+unsafe impl Sync for Dataset {}
+
+impl Dataset {
+    pub fn new(data: &MadeData) -> Dataset {
+        let mut dataset = null_mut();
+        let (images, labels) = (data.images.as_ptr(), data.labels.as_ptr());
+        let (n, size) = (data.labels.len(), data.size as u32);
+        ok(unsafe { lenet_dataset_from_memory(images, labels, n, size, size, &mut dataset) });
+        Dataset(dataset)
+    }
+}
+
+impl Drop for Dataset {
+    fn drop(&mut self) {
+        unsafe { lenet_dataset_free(self.0) };
+    }
+}
+
+/// Square images of noise with a bright band whose place tells the class: learnt in a few steps.
+pub struct MadeData {
+    pub size: usize,
+    pub images: Vec<u8>,
+    pub labels: Vec<u8>,
+}
+
+impl MadeData {
+    pub fn new(n: usize, size: usize, classes: usize) -> MadeData {
+        let mut state = 1u32;
+        let mut images = Vec::with_capacity(n * size * size);
+        let labels: Vec<u8> = (0..n).map(|i| (i % classes) as u8).collect();
+        for &label in &labels {
+            let band =
+                usize::from(label) * size / classes..(usize::from(label) + 1) * size / classes;
+            for row in 0..size {
+                for _ in 0..size {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    let noise = (state >> 26) as u8;
+                    images.push(if band.contains(&row) { 192 + noise } else { noise });
+                }
+            }
+        }
+        MadeData { size, images, labels }
+    }
+
+    /// As the float functions want them.
+    pub fn floats(&self) -> Vec<f32> {
+        self.images.iter().map(|&p| f32::from(p) / 255.0).collect()
+    }
+}

@@ -11,7 +11,6 @@ fn main() {
     println!("cargo:rerun-if-changed=src/ffi");
     println!("cargo:rerun-if-changed=cbindgen.toml");
     println!("cargo:rerun-if-changed=include/lenet.h");
-    println!("cargo:rerun-if-env-changed=CARGO_PKG_VERSION");
     generate_header();
     link_arguments();
 }

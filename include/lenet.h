@@ -8,7 +8,8 @@
  *   lenet_last_error() says what, where and which value. The library prints nothing and never aborts
  *   the process because of its input.
  * - Pointers must not be NULL unless it is said that they may. A buffer is a pointer and its number
- *   of elements; the library keeps no pointer of the caller's after a call.
+ *   of elements; the library keeps no pointer of the caller's after a call. A pointer that is not
+ *   aligned for its type is LENET_ERROR_INVALID_ARGUMENT.
  * - Structs begin with struct_size, the caller's sizeof. They grow only at the end: a smaller one
  *   gets defaults for the rest; a larger one must be zero where this library does not know it.
  * - Images are n x height x width, row-major: float in [0, 1], or in the _u8 functions bytes that
@@ -150,9 +151,8 @@ typedef struct lenet_options {
     int32_t device_index;
     /**
      * Threads that may compute, at most 1024. 0: as many as this process may use (affinity,
-     * cgroup). 1: the library itself makes no thread. The present engine for the CPU is candle's:
-     * it decides by itself, ignoring this number, and starts threads that all models share and
-     * that stay until the process ends (RAYON_NUM_THREADS=1 in the environment holds it to one).
+     * cgroup). 1: no thread is ever made. This version computes on the caller's thread, whatever
+     * the number.
      */
     uint32_t num_threads;
     /**
@@ -419,7 +419,7 @@ typedef struct lenet_metrics {
 #define LENET_ERROR_DEVICE_UNAVAILABLE 12
 
 /**
- * Not supported by this build.
+ * Not supported by this build, or LENET_ENGINE names no engine.
  */
 #define LENET_ERROR_UNSUPPORTED 13
 
@@ -439,7 +439,8 @@ typedef struct lenet_metrics {
 #define LENET_ERROR_BUSY 16
 
 /**
- * The process was forked after lenet's first computation, and this is the child.
+ * The process was forked and what the call needs, threads or a GPU, stayed with the parent. The
+ * default engine of this version has nothing of the kind and computes in a child too.
  */
 #define LENET_ERROR_FORKED 17
 
@@ -470,7 +471,9 @@ uint32_t lenet_version_number(void);
 
 /**
  * What this library computes with: engine, CPU kernels chosen, CUDA or not. For logs, not to be
- * parsed.
+ * parsed. The environment variable LENET_ENGINE, read once, chooses among "fused" (the default),
+ * "portable" (the same without vectors) and "candle" (candle's own operations, slow), for tests and
+ * measurements.
  *
  * @return A static string, never freed. Any thread. Since 1.0.
  */
@@ -522,8 +525,8 @@ lenet_status lenet_options_init(struct lenet_options *options, size_t size, int3
  * @param options  How; NULL: LENET_PRESET_CLASSIC.
  * @param model    [out] The model, the caller's to lenet_free().
  * @return LENET_OK, LENET_ERROR_NULL_POINTER (model), LENET_ERROR_INVALID_ARGUMENT (the message
- *         names the field), LENET_ERROR_DEVICE_UNAVAILABLE, LENET_ERROR_OUT_OF_MEMORY or
- *         LENET_ERROR_INTERNAL. Any thread. Since 1.0.
+ *         names the field), LENET_ERROR_DEVICE_UNAVAILABLE, LENET_ERROR_UNSUPPORTED (LENET_ENGINE),
+ *         LENET_ERROR_OUT_OF_MEMORY or LENET_ERROR_INTERNAL. Any thread. Since 1.0.
  */
 lenet_status lenet_create(const struct lenet_options *options, struct lenet_model **model);
 

@@ -15,9 +15,11 @@ use crate::error::{Code, Error, Result};
 use crate::model::{Epoch, Model, Options, check_finite};
 use crate::optimizer::{Optimizer, Rule};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::marker::PhantomData;
 
 const METADATA_KEY: &str = "lenet";
 const FORMAT: u32 = 1;
@@ -256,43 +258,43 @@ fn read_header(bytes: &[u8]) -> Result<(BTreeSet<String>, Option<String>)> {
     let json = rest
         .get(..length as usize)
         .ok_or_else(|| Error::new(Code::Corrupt, "the file ends inside its header"))?;
-    let Header { names, metadata } = serde_json::from_slice(json)
-        .map_err(|e| Error::new(Code::Corrupt, format!("header: {e}")))?;
-    Ok((names, metadata.and_then(|mut metadata| metadata.remove(METADATA_KEY))))
+    let bad = |e: serde_json::Error| Error::new(Code::Corrupt, format!("header: {e}"));
+    let Unique(mut header) = serde_json::from_slice::<Unique<Box<RawValue>>>(json).map_err(bad)?;
+    let metadata = match header.remove("__metadata__") {
+        None => None,
+        Some(json) => {
+            let Unique(mut entries) = serde_json::from_str(json.get()).map_err(bad)?;
+            entries.remove(METADATA_KEY)
+        }
+    };
+    Ok((header.into_keys().collect(), metadata))
 }
 
-struct Header {
-    names: BTreeSet<String>,
-    metadata: Option<HashMap<String, String>>,
-}
+/// A JSON object none of whose names occurs twice.
+struct Unique<V>(BTreeMap<String, V>);
 
-impl<'de> Deserialize<'de> for Header {
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for Unique<V> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct HeaderVisitor;
-        impl<'de> Visitor<'de> for HeaderVisitor {
-            type Value = Header;
+        struct Entries<V>(PhantomData<V>);
+        impl<'de, V: Deserialize<'de>> Visitor<'de> for Entries<V> {
+            type Value = Unique<V>;
 
             fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-                f.write_str("an object of tensors")
+                f.write_str("an object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
-                let mut header = Header { names: BTreeSet::new(), metadata: None };
-                while let Some(name) = map.next_key::<String>()? {
-                    let twice = if name == "__metadata__" {
-                        header.metadata.replace(map.next_value()?).is_some()
-                    } else {
-                        map.next_value::<IgnoredAny>()?;
-                        !header.names.insert(name.clone())
-                    };
-                    if twice {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Unique<V>, A::Error> {
+                let mut entries = BTreeMap::new();
+                while let Some((name, value)) = map.next_entry::<String, V>()? {
+                    if entries.contains_key(&name) {
                         return Err(A::Error::custom(format!("{name} occurs twice")));
                     }
+                    entries.insert(name, value);
                 }
-                Ok(header)
+                Ok(Unique(entries))
             }
         }
-        deserializer.deserialize_map(HeaderVisitor)
+        deserializer.deserialize_map(Entries(PhantomData))
     }
 }
 

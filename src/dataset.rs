@@ -4,10 +4,10 @@
 //! IDX (Yann LeCun's MNIST page): two zero bytes, a type byte (8: unsigned byte), the number of
 //! dimensions, each dimension as a big-endian u32, then the data.
 
+use crate::durable_file;
 use crate::error::{Code, Error, Result};
 use crate::model::reserve;
 use flate2::read::MultiGzDecoder;
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
@@ -102,8 +102,7 @@ impl Dataset {
 
 /// The dimensions and the data of an IDX file of bytes with D dimensions.
 fn read_idx<const D: usize>(path: &Path) -> Result<([u32; D], Vec<u8>)> {
-    let file = File::open(path).map_err(|e| Error::io("open", path, &e))?;
-    let mut file = BufReader::new(file);
+    let mut file = BufReader::new(durable_file::open(path)?);
     let start = file.fill_buf().map_err(|e| Error::io("read", path, &e))?;
     if start.starts_with(&[0x1f, 0x8b]) {
         parse_idx(MultiGzDecoder::new(file), path)

@@ -1,12 +1,30 @@
-//! Writing a file so that its path holds the whole old contents or the whole new ones, whatever
+//! Reading regular files, and writing one so that its path holds the whole old contents or the whole new ones, whatever
 //! happens: a temporary file in the same folder, written and synced, then renamed over the path, and
 //! the folder synced so that the new name survives a power cut as well.
 
 use crate::error::{Code, Error, Result};
 use std::fs::{self, File, Permissions};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+
+/// Opens the regular file at `path`; a FIFO or a device, which might never end, is refused.
+pub fn open(path: &Path) -> Result<File> {
+    let failed = |e: std::io::Error| Error::io("read", path, &e);
+    // Looked at before it is opened, because opening a FIFO waits for a writer.
+    if !fs::metadata(path).map_err(failed)?.is_file() {
+        let message = format!("cannot read {}: not a regular file", path.display());
+        return Err(Error::new(Code::Io, message));
+    }
+    File::open(path).map_err(failed)
+}
+
+/// The contents of the regular file at `path`.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    let mut contents = Vec::new();
+    open(path)?.read_to_end(&mut contents).map_err(|e| Error::io("read", path, &e))?;
+    Ok(contents)
+}
 
 /// Replaces the regular file at `path`, keeping its mode, or makes one with the mode that the
 /// umask leaves. Anything else at `path`, a symbolic link included, is refused.

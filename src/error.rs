@@ -21,7 +21,6 @@ pub enum Code {
     Corrupt = 10,
     Incompatible = 11,
     DeviceUnavailable = 12,
-    #[expect(dead_code, reason = "promised in the header for builds that leave something out")]
     Unsupported = 13,
     OutOfMemory = 14,
     Cancelled = 15,

@@ -17,7 +17,7 @@
 //! | `architecture` | what is built: sizes, layer table, parameter names, shapes, places |
 //! | `network` | LeNet in candle's operations: definition and oracle |
 //! | `parameters` | the flat parameter vector, its views, its first draw |
-//! | `engine` | how a batch is computed |
+//! | `engine` | how a batch is computed: fused for CPUs, candle's operations for the rest |
 //! | `optimizer` | SGD with momentum, AdamW |
 //! | `model` | the handle: published state, turns, one training step |
 //! | `fit` | epochs, shuffling, progress, cancellation, evaluation |
@@ -25,7 +25,8 @@
 //! | `checkpoint` | a model as a safetensors file and back |
 //! | `durable_file` | the whole old file or the whole new one |
 
-// `unsafe` is allowed in `ffi`, which must believe C about its pointers, and nowhere else.
+// `unsafe` is allowed in `ffi`, which must believe C about its pointers, and nowhere else; the fused
+// kernels do without.
 #![deny(unsafe_code)]
 
 #[cfg(not(panic = "unwind"))]

@@ -50,7 +50,7 @@ impl Options {
         ];
         for (name, value, in_range, range) in fields {
             if !value.is_finite() || !in_range || !(value as f32).is_finite() {
-                return Err(Error::invalid(format!("{name} is {value}; it must be {range}")));
+                return Err(Error::invalid(format!("{name} is {value:?}; it must be {range}")));
             }
         }
         Ok(())
@@ -393,7 +393,9 @@ pub fn reserve<T>(vec: &mut Vec<T>, additional: usize) -> Result<()> {
 fn open(options: Options) -> Result<(Options, Box<dyn Engine>)> {
     let (engine, device) =
         engine::open(options.device, options.device_index, options.normalization)?;
-    Ok((Options { device, ..options }, engine))
+    // AUTO's index chooses among GPUs; the CPU that it may become is the only one.
+    let device_index = if device == DeviceChoice::Cpu { 0 } else { options.device_index };
+    Ok((Options { device, device_index, ..options }, engine))
 }
 
 /// Lets one thread at a time change a model. A thread that already has the turn, because it is

@@ -51,9 +51,9 @@ fn linear(x: &Tensor, layer: &LayerParameters) -> Result<Tensor> {
     x.matmul(&layer.weight.t()?)?.broadcast_add(&layer.bias)
 }
 
-/// max(x, 0), with slope 0 at 0.
+/// max(x, 0), with slope 0 at 0; NaN stays NaN, so that an overflow is seen in the logits.
 fn relu(x: &Tensor) -> Result<Tensor> {
-    x.gt(0f32)?.where_cond(x, &x.zeros_like()?)
+    x.le(0f32)?.where_cond(&x.zeros_like()?, x)
 }
 
 /// 2x2 max pooling, stride 2. A tie belongs to the first of the equals in row-major order.
@@ -68,7 +68,11 @@ fn max_pool(x: &Tensor) -> Result<Tensor> {
             .squeeze(3)?
             .contiguous()
     };
-    let first_max = |a: Tensor, b: Tensor| a.ge(&b)?.where_cond(&a, &b);
+    // NaN where there is no order, so that a step that diverged is seen.
+    let first_max = |a: Tensor, b: Tensor| {
+        let b_or_nan = a.lt(&b)?.where_cond(&b, &(&a + &b)?)?;
+        a.ge(&b)?.where_cond(&a, &b_or_nan)
+    };
     let top = first_max(corner(0, 0)?, corner(0, 1)?)?;
     let bottom = first_max(corner(1, 0)?, corner(1, 1)?)?;
     first_max(top, bottom)

@@ -1,4 +1,5 @@
-//! The plain engine: `network.rs` on a candle device, gradients by candle's autograd.
+//! The plain engine: `network.rs` on a candle device, gradients by candle's autograd. For
+//! devices that the fused engine does not know, and to compare with it.
 //!
 //! Large batches are cut into chunks so that memory does not grow with the batch. Candle's CPU
 //! operations run on thread pools that candle makes once a process; they do not survive fork(), so
@@ -37,11 +38,7 @@ impl CandleEngine {
         for i in range.clone() {
             images.append(i, &mut pixels);
         }
-        let Normalization { mean, std } = self.normalization;
-        if (mean, std) != (0.0, 1.0) {
-            let (mean, std) = (mean as f32, std as f32);
-            pixels.iter_mut().for_each(|p| *p = (*p - mean) / std);
-        }
+        self.normalization.apply(&mut pixels);
         let shape = (range.len(), 1, architecture.height(), architecture.width());
         Ok(Tensor::from_vec(pixels, shape, &self.device)?)
     }

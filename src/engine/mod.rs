@@ -2,11 +2,17 @@
 //! and know neither the device nor the kernels.
 
 mod candle;
+mod fused;
 
+use self::candle::CandleEngine;
 use crate::error::{Code, Error, Result};
 use crate::parameters::Parameters;
 use candle_core::{Device, Tensor};
+use fused::FusedEngine;
+use pulp::Arch;
+use std::ffi::{CStr, OsString};
 use std::ops::Range;
+use std::sync::OnceLock;
 
 /// A device as the caller asks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +28,15 @@ pub enum DeviceChoice {
 pub struct Normalization {
     pub mean: f64,
     pub std: f64,
+}
+
+impl Normalization {
+    fn apply(self, pixels: &mut [f32]) {
+        let (mean, std) = (self.mean as f32, self.std as f32);
+        if (mean, std) != (0.0, 1.0) {
+            pixels.iter_mut().for_each(|p| *p = (*p - mean) / std);
+        }
+    }
 }
 
 /// Images of one size, row-major, one behind the other.
@@ -92,9 +107,61 @@ pub trait Engine: Send + Sync {
     -> Result<Gradient>;
 }
 
-/// What this build computes with, for `lenet_build_info`.
-pub const DESCRIPTION: &std::ffi::CStr =
-    c"engine: candle operations on the CPU; CUDA: not built in";
+/// How a CPU computes; the best that it can unless the environment variable LENET_ENGINE, read once,
+/// names another: for tests and measurements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CpuEngine {
+    /// The fused engine with this CPU's vectors.
+    Fused,
+    /// The fused engine without vectors.
+    Portable,
+    /// Candle's own operations.
+    Candle,
+}
+
+impl CpuEngine {
+    fn chosen() -> Result<Self> {
+        static CHOICE: OnceLock<Option<OsString>> = OnceLock::new();
+        let Some(choice) = CHOICE.get_or_init(|| std::env::var_os("LENET_ENGINE")) else {
+            return Ok(CpuEngine::Fused);
+        };
+        match choice.to_str() {
+            Some("fused") => Ok(CpuEngine::Fused),
+            Some("portable") => Ok(CpuEngine::Portable),
+            Some("candle") => Ok(CpuEngine::Candle),
+            _ => Err(Error::new(
+                Code::Unsupported,
+                format!("LENET_ENGINE is {choice:?}; it must be fused, portable or candle"),
+            )),
+        }
+    }
+
+    fn open(self, normalization: Normalization) -> Box<dyn Engine> {
+        match self {
+            CpuEngine::Fused => Box::new(FusedEngine::new(Arch::new(), normalization)),
+            CpuEngine::Portable => Box::new(FusedEngine::new(Arch::Scalar, normalization)),
+            CpuEngine::Candle => Box::new(CandleEngine::new(Device::Cpu, normalization)),
+        }
+    }
+}
+
+/// What a model on the CPU computes with, for `lenet_build_info`.
+pub fn description() -> &'static CStr {
+    match CpuEngine::chosen() {
+        Ok(CpuEngine::Fused) if !matches!(Arch::new(), Arch::Scalar) => {
+            #[cfg(target_arch = "x86_64")]
+            let text = c"CPU: fused engine, AVX2 and FMA; CUDA: not built in";
+            #[cfg(not(target_arch = "x86_64"))]
+            let text = c"CPU: fused engine, vectors of this CPU; CUDA: not built in";
+            text
+        }
+        Ok(CpuEngine::Fused | CpuEngine::Portable) => {
+            c"CPU: fused engine, no vectors; CUDA: not built in"
+        }
+        Ok(CpuEngine::Candle) => c"CPU: candle's operations; CUDA: not built in",
+        Err(_) => c"CPU: LENET_ENGINE names no engine; CUDA: not built in",
+    }
+}
 
 /// Devices of a kind that `open` would accept.
 pub fn device_count(choice: DeviceChoice) -> u32 {
@@ -119,8 +186,7 @@ pub fn open(
             unavailable(format!("device_index is {index}; there is one CPU device, index 0"))
         }
         DeviceChoice::Cpu | DeviceChoice::Auto => {
-            let engine = candle::CandleEngine::new(Device::Cpu, normalization);
-            Ok((Box::new(engine), DeviceChoice::Cpu))
+            Ok((CpuEngine::chosen()?.open(normalization), DeviceChoice::Cpu))
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Functions about the library itself.
 
 use super::check::{constant, output};
-use super::guard::{self, fence};
+use super::guard::{self, fence, fence_or};
 use super::types::*;
 use crate::engine::{self, DeviceChoice};
 use std::ffi::{CStr, c_char};
@@ -36,12 +36,14 @@ pub extern "C" fn lenet_version_number() -> u32 {
 }
 
 /// What this library computes with: engine, CPU kernels chosen, CUDA or not. For logs, not to be
-/// parsed.
+/// parsed. The environment variable LENET_ENGINE, read once, chooses among "fused" (the default),
+/// "portable" (the same without vectors) and "candle" (candle's own operations, slow), for tests and
+/// measurements.
 ///
 /// @return A static string, never freed. Any thread. Since 1.0.
 #[unsafe(no_mangle)]
 pub extern "C" fn lenet_build_info() -> *const c_char {
-    engine::DESCRIPTION.as_ptr()
+    fence_or(CStr::as_ptr(c""), || Ok(engine::description().as_ptr()))
 }
 
 /// The name of a status: "LENET_OK", "LENET_ERROR_IO", ...

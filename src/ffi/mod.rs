@@ -12,6 +12,8 @@
 #![allow(non_camel_case_types)]
 // The C documentation above each function says what its pointers must be.
 #![allow(clippy::missing_safety_doc)]
+// `[out]` is doxygen's word for an output, not a link.
+#![allow(rustdoc::broken_intra_doc_links)]
 
 mod check;
 mod data;

@@ -39,8 +39,8 @@ pub unsafe extern "C" fn lenet_options_init(
 /// @param options  How; NULL: LENET_PRESET_CLASSIC.
 /// @param model    [out] The model, the caller's to lenet_free().
 /// @return LENET_OK, LENET_ERROR_NULL_POINTER (model), LENET_ERROR_INVALID_ARGUMENT (the message
-///         names the field), LENET_ERROR_DEVICE_UNAVAILABLE, LENET_ERROR_OUT_OF_MEMORY or
-///         LENET_ERROR_INTERNAL. Any thread. Since 1.0.
+///         names the field), LENET_ERROR_DEVICE_UNAVAILABLE, LENET_ERROR_UNSUPPORTED (LENET_ENGINE),
+///         LENET_ERROR_OUT_OF_MEMORY or LENET_ERROR_INTERNAL. Any thread. Since 1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn lenet_create(
     options: *const lenet_options,
@@ -196,7 +196,7 @@ pub unsafe extern "C" fn lenet_load(
         let (path, options, output) = unsafe {
             (super::check::path("path", path)?, read_options(options)?, output("model", model, 1)?)
         };
-        let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;
+        let bytes = durable_file::read(path)?;
         let loaded = checkpoint::load(&bytes, &options)
             .map_err(|e| Error::new(e.code, format!("{}: {}", path.display(), e.message)))?;
         give(&output, loaded);

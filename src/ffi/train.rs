@@ -4,7 +4,7 @@ use super::check::*;
 use super::guard::fence;
 use super::types::*;
 use crate::engine::Pixels;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fit::{Event, FitOptions, Progress, fit};
 use crate::model::{Model, image_elements};
 use std::ffi::c_void;
@@ -196,8 +196,10 @@ unsafe fn read_fit_options(options: *const lenet_fit_options) -> Result<FitOptio
         // SAFETY: the caller's promise is the same.
         o = unsafe { input_struct("options", options, o) }?;
     }
-    let schedules = [(LENET_SCHEDULE_CONSTANT as i32, "LENET_SCHEDULE_CONSTANT", ())];
-    constant("schedule", o.schedule as i32, &schedules)?;
+    if o.schedule != LENET_SCHEDULE_CONSTANT {
+        let message = format!("schedule is {}; it must be LENET_SCHEDULE_CONSTANT (0)", o.schedule);
+        return Err(Error::invalid(message));
+    }
     Ok(FitOptions { epochs: o.epochs, batch_size: o.batch_size })
 }
 

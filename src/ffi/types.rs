@@ -36,7 +36,7 @@ pub const LENET_ERROR_CORRUPT: lenet_status = 10;
 pub const LENET_ERROR_INCOMPATIBLE: lenet_status = 11;
 /// The device does not exist here, or this library cannot use it.
 pub const LENET_ERROR_DEVICE_UNAVAILABLE: lenet_status = 12;
-/// Not supported by this build.
+/// Not supported by this build, or LENET_ENGINE names no engine.
 pub const LENET_ERROR_UNSUPPORTED: lenet_status = 13;
 /// Memory could not be had.
 pub const LENET_ERROR_OUT_OF_MEMORY: lenet_status = 14;
@@ -44,7 +44,8 @@ pub const LENET_ERROR_OUT_OF_MEMORY: lenet_status = 14;
 pub const LENET_ERROR_CANCELLED: lenet_status = 15;
 /// The model is being changed further up on this thread's own stack.
 pub const LENET_ERROR_BUSY: lenet_status = 16;
-/// The process was forked after lenet's first computation, and this is the child.
+/// The process was forked and what the call needs, threads or a GPU, stayed with the parent. The
+/// default engine of this version has nothing of the kind and computes in a child too.
 pub const LENET_ERROR_FORKED: lenet_status = 17;
 /// A defect in the library. The process lives on; the model refuses further training, but still
 /// predicts and saves its last good step.
@@ -109,9 +110,8 @@ pub struct lenet_options {
     /// Which device of that kind, from 0.
     pub device_index: i32,
     /// Threads that may compute, at most 1024. 0: as many as this process may use (affinity,
-    /// cgroup). 1: the library itself makes no thread. The present engine for the CPU is candle's:
-    /// it decides by itself, ignoring this number, and starts threads that all models share and
-    /// that stay until the process ends (RAYON_NUM_THREADS=1 in the environment holds it to one).
+    /// cgroup). 1: no thread is ever made. This version computes on the caller's thread, whatever
+    /// the number.
     pub num_threads: u32,
     /// Rows of an image: 16 to 256, a multiple of 4. Presets: 28.
     pub height: u32,

@@ -1,0 +1,188 @@
+//! The inner loops. Images lie in the lanes of a vector, so each loop is the scalar algorithm on
+//! vectors and has no remainders; what looks like one multiplication is one for every lane.
+//!
+//! `correlate` serves convolutions, their input gradients, and linear layers both ways; the other
+//! two are the weight gradients. The block sizes keep at most 15 vectors alive, so that nothing is
+//! spilled from 16 registers.
+
+use pulp::{Simd, bytemuck};
+
+/// Outputs that one pass of `correlate` accumulates, and neighbouring positions of each.
+pub const OUTPUTS: usize = 6;
+pub const POSITIONS: usize = 2;
+
+/// The inputs that one output is made of: `channels` planes, `rows` rows of each, `columns`
+/// neighbours in a row, at these distances.
+#[derive(Clone, Copy)]
+pub struct Taps {
+    pub channels: usize,
+    pub channel_stride: usize,
+    pub rows: usize,
+    pub row_stride: usize,
+    pub columns: usize,
+}
+
+/// Weights in the order in which `correlate` reads them: outputs in groups of up to `OUTPUTS`, of a
+/// group [tap][output].
+pub struct Packed {
+    groups: Vec<Group>,
+}
+
+struct Group {
+    first: usize,
+    size: usize,
+    bias: Vec<f32>,
+    weights: Vec<f32>,
+}
+
+impl Packed {
+    /// `weight(output, tap)`; `bias` is empty for none.
+    pub fn new(
+        outputs: usize,
+        taps: usize,
+        bias: &[f32],
+        weight: impl Fn(usize, usize) -> f32,
+    ) -> Self {
+        let count = outputs.div_ceil(OUTPUTS);
+        let groups = (0..count).map(|g| {
+            // As even as they get: 16 outputs are 5 + 5 + 6, not 6 + 6 + 4.
+            let (first, end) = (g * outputs / count, (g + 1) * outputs / count);
+            let group = first..end;
+            let taps = (0..taps).flat_map(|tap| group.clone().map(move |o| (o, tap)));
+            Group {
+                first,
+                size: group.len(),
+                bias: group.clone().map(|o| bias.get(o).copied().unwrap_or(0.0)).collect(),
+                weights: taps.map(|(o, tap)| weight(o, tap)).collect(),
+            }
+        });
+        Packed { groups: groups.collect() }
+    }
+
+    /// For every output o and position i: out[o * stride + i] = bias[o] + the sum over the taps of
+    /// weight(o, tap) * x[place of the tap + i]. `width` is a multiple of `POSITIONS`.
+    #[inline(always)]
+    pub fn correlate<S: Simd>(
+        &self,
+        simd: S,
+        taps: Taps,
+        x: &[S::f32s],
+        width: usize,
+        out: &mut [S::f32s],
+        stride: usize,
+    ) {
+        for group in &self.groups {
+            let out = &mut out[group.first * stride..];
+            match group.size {
+                6 => group.correlate::<S, 6>(simd, taps, x, width, out, stride),
+                5 => group.correlate::<S, 5>(simd, taps, x, width, out, stride),
+                4 => group.correlate::<S, 4>(simd, taps, x, width, out, stride),
+                3 => group.correlate::<S, 3>(simd, taps, x, width, out, stride),
+                2 => group.correlate::<S, 2>(simd, taps, x, width, out, stride),
+                _ => group.correlate::<S, 1>(simd, taps, x, width, out, stride),
+            }
+        }
+    }
+}
+
+impl Group {
+    #[inline(always)]
+    fn correlate<S: Simd, const A: usize>(
+        &self,
+        simd: S,
+        taps: Taps,
+        x: &[S::f32s],
+        width: usize,
+        out: &mut [S::f32s],
+        stride: usize,
+    ) {
+        for i in (0..width).step_by(POSITIONS) {
+            let mut sums = [[simd.splat_f32s(0.0); POSITIONS]; A];
+            for (sum, &bias) in sums.iter_mut().zip(&self.bias) {
+                *sum = [simd.splat_f32s(bias); POSITIONS];
+            }
+            let (weights, _) = self.weights.as_chunks::<A>();
+            let mut weights = weights.chunks_exact(taps.columns);
+            for channel in 0..taps.channels {
+                for row in 0..taps.rows {
+                    let start = channel * taps.channel_stride + row * taps.row_stride + i;
+                    let x = &x[start..start + taps.columns + POSITIONS - 1];
+                    let Some(weights) = weights.next() else { return };
+                    for (x, weights) in x.windows(POSITIONS).zip(weights) {
+                        for (sum, &weight) in sums.iter_mut().zip(weights) {
+                            let weight = simd.splat_f32s(weight);
+                            for b in 0..POSITIONS {
+                                sum[b] = simd.mul_add_e_f32s(weight, x[b], sum[b]);
+                            }
+                        }
+                    }
+                }
+            }
+            for (a, sum) in sums.iter().enumerate() {
+                out[a * stride + i..a * stride + i + POSITIONS].copy_from_slice(sum);
+            }
+        }
+    }
+}
+
+/// The gradient of a row of five kernel weights for each of two output channels:
+/// sums[c][k] += the sum over a map of height x width of delta_c[y][x] * input[y][x + k].
+#[inline(always)]
+pub fn convolution_weights<S: Simd, const K: usize>(
+    simd: S,
+    deltas: [&[S::f32s]; 2],
+    delta_stride: usize,
+    input: &[S::f32s],
+    input_stride: usize,
+    (height, width): (usize, usize),
+    sums: &mut [[S::f32s; K]; 2],
+) {
+    let mut local = *sums;
+    for y in 0..height {
+        let input = &input[y * input_stride..][..width + K - 1];
+        let rows = deltas.map(|delta| &delta[y * delta_stride..][..width]);
+        for ((x, &d0), &d1) in input.windows(K).zip(rows[0]).zip(rows[1]) {
+            for k in 0..K {
+                local[0][k] = simd.mul_add_e_f32s(d0, x[k], local[0][k]);
+                local[1][k] = simd.mul_add_e_f32s(d1, x[k], local[1][k]);
+            }
+        }
+    }
+    *sums = local;
+}
+
+/// The weight gradient of a linear layer from image-major rows: gradient[o][i] += the sum over the
+/// images of delta[n][o] * x[n][i]. Here the lanes are neighbouring inputs; rows of `x` are padded to
+/// whole pairs of vectors.
+#[inline(always)]
+pub fn linear_weights<S: Simd>(
+    simd: S,
+    images: usize,
+    (deltas, outputs): (&[f32], usize),
+    (x, x_stride): (&[S::f32s], usize),
+    inputs: usize,
+    gradient: &mut [f32],
+) {
+    for first in (0..outputs).step_by(OUTPUTS) {
+        let delta = |n: usize, a: usize| deltas[n * outputs + (first + a).min(outputs - 1)];
+        for i in (0..x_stride).step_by(POSITIONS) {
+            let mut sums = [[simd.splat_f32s(0.0); POSITIONS]; OUTPUTS];
+            for n in 0..images {
+                let x = &x[n * x_stride + i..][..POSITIONS];
+                for (a, sum) in sums.iter_mut().enumerate() {
+                    let delta = simd.splat_f32s(delta(n, a));
+                    for b in 0..POSITIONS {
+                        sum[b] = simd.mul_add_e_f32s(delta, x[b], sum[b]);
+                    }
+                }
+            }
+            let start = i * S::F32_LANES;
+            let length = (POSITIONS * S::F32_LANES).min(inputs.saturating_sub(start));
+            for (a, sum) in sums.iter().enumerate().take(outputs - first) {
+                let sum: &[f32] = bytemuck::cast_slice(sum);
+                let row = &mut gradient[(first + a) * inputs + start..][..length];
+                row.iter_mut().zip(sum).for_each(|(g, s)| *g += s);
+            }
+        }
+    }
+}

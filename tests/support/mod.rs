@@ -19,6 +19,21 @@ pub fn ok(status: lenet_status) {
     assert_eq!(status, LENET_OK, "{}", last_error());
 }
 
+/// "LENET_ERROR_IO" and the like.
+pub fn name(status: lenet_status) -> &'static str {
+    unsafe { CStr::from_ptr(lenet_status_name(status)) }.to_str().unwrap()
+}
+
+/// The call before failed like this, with a message that has these words.
+#[track_caller]
+pub fn refused(what: &str, status: lenet_status, expected: lenet_status, words: &[&str]) {
+    let message = last_error();
+    assert_eq!(name(status), name(expected), "{what}: {message}");
+    for word in words {
+        assert!(message.contains(word), "{what}: {word:?} is not in {message:?}");
+    }
+}
+
 pub fn preset(preset: i32) -> lenet_options {
     let mut options = MaybeUninit::uninit();
     let size = size_of::<lenet_options>();
@@ -31,12 +46,18 @@ pub fn small(preset_constant: i32) -> lenet_options {
     lenet_options { height: 16, width: 16, classes: 3, ..preset(preset_constant) }
 }
 
+/// The same with SGD with momentum, which has state to lose.
+pub fn small_with_momentum() -> lenet_options {
+    let classic = small(LENET_PRESET_CLASSIC);
+    lenet_options { momentum: 0.9, learning_rate: 0.1, seed: 5, ..classic }
+}
+
 pub fn fit_options(epochs: u32, batch_size: u32) -> lenet_fit_options {
     let struct_size = size_of::<lenet_fit_options>() as u32;
     lenet_fit_options { struct_size, epochs, batch_size, schedule: LENET_SCHEDULE_CONSTANT }
 }
 
-fn c_path(path: &Path) -> CString {
+pub fn c_path(path: &Path) -> CString {
     CString::new(path.to_str().unwrap()).unwrap()
 }
 
@@ -63,6 +84,21 @@ impl Model {
         let mut model = null_mut();
         ok(unsafe { lenet_load_buffer(bytes.as_ptr(), bytes.len(), null(), &mut model) });
         Model(model)
+    }
+
+    /// As `from_bytes`, for bytes that may be refused.
+    pub fn try_from_bytes(
+        bytes: &[u8],
+        options: *const lenet_options,
+    ) -> Result<Model, lenet_status> {
+        let mut model = null_mut();
+        match unsafe { lenet_load_buffer(bytes.as_ptr(), bytes.len(), options, &mut model) } {
+            LENET_OK => Ok(Model(model)),
+            status => {
+                assert!(model.is_null(), "a refused load has written its output");
+                Err(status)
+            }
+        }
     }
 
     /// What `lenet_save` would write: parameters, optimizer state, progress, options.
@@ -142,6 +178,40 @@ impl Dataset {
         let (n, size) = (data.labels.len(), data.size as u32);
         ok(unsafe { lenet_dataset_from_memory(images, labels, n, size, size, &mut dataset) });
         Dataset(dataset)
+    }
+
+    /// The dataset in a pair of IDX files, which may be refused.
+    pub fn open(images: &Path, labels: &Path) -> Result<Dataset, lenet_status> {
+        let (images, labels) = (c_path(images), c_path(labels));
+        let mut dataset = null_mut();
+        match unsafe { lenet_dataset_open(images.as_ptr(), labels.as_ptr(), &mut dataset) } {
+            LENET_OK => Ok(Dataset(dataset)),
+            status => {
+                assert!(dataset.is_null(), "a refused open has written its output");
+                Err(status)
+            }
+        }
+    }
+
+    pub fn count(&self) -> usize {
+        unsafe { lenet_dataset_count(self.0) }
+    }
+
+    /// Height and width.
+    pub fn size(&self) -> (u32, u32) {
+        let (mut height, mut width) = (0, 0);
+        ok(unsafe { lenet_dataset_size(self.0, &mut height, &mut width) });
+        (height, width)
+    }
+
+    /// `n` images and labels from `first` on.
+    pub fn read(&self, first: usize, n: usize) -> (Vec<u8>, Vec<u8>) {
+        let (height, width) = self.size();
+        let mut images = vec![0; n * (height * width) as usize];
+        let mut labels = vec![0; n];
+        let (i, l) = (images.as_mut_ptr(), labels.as_mut_ptr());
+        ok(unsafe { lenet_dataset_read(self.0, first, n, i, l) });
+        (images, labels)
     }
 }
 

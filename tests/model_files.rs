@@ -1,0 +1,586 @@
+//! Model files that are cut off, damaged, forged or somewhere they cannot be: each is refused with
+//! the status that lenet.h promises and without a defect showing (LENET_ERROR_INTERNAL); and a save
+//! that is refused leaves nothing behind.
+
+// What each pointer must be is said in lenet.h; here it always comes from a live Vec or handle.
+#![allow(clippy::undocumented_unsafe_blocks)]
+
+mod support;
+
+use lenet::ffi::*;
+use serde_json::{Value, json};
+use std::ffi::CString;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::ptr::{null, null_mut};
+use support::*;
+
+/// A trained model with optimizer state.
+fn trained(options: &lenet_options) -> Model {
+    let model = Model::create(options);
+    let data = MadeData::new(6, 16, 3);
+    model.train(&data.images, &data.labels);
+    model
+}
+
+fn adamw() -> lenet_options {
+    small(LENET_PRESET_MODERN)
+}
+
+/// A model file taken apart, to be put together again with something wrong.
+struct File {
+    tensors: Vec<Tensor>,
+    /// The JSON under "lenet"; a file from PyTorch has none.
+    metadata: Option<Value>,
+}
+
+struct Tensor {
+    name: String,
+    dtype: &'static str,
+    shape: Vec<usize>,
+    data: Vec<u8>,
+}
+
+impl File {
+    fn of(model: &Model) -> File {
+        let bytes = model.bytes();
+        let (header, data) = split(&bytes);
+        let header: Value = serde_json::from_slice(header).unwrap();
+        let metadata = header["__metadata__"]["lenet"].as_str().unwrap();
+        let tensors =
+            header.as_object().unwrap().iter().filter(|(name, _)| *name != "__metadata__");
+        let tensor = |(name, info): (&String, &Value)| {
+            let number = |value: &Value| value.as_u64().unwrap() as usize;
+            let place = number(&info["data_offsets"][0])..number(&info["data_offsets"][1]);
+            let shape = info["shape"].as_array().unwrap().iter().map(number).collect();
+            Tensor { name: name.clone(), dtype: "F32", shape, data: data[place].to_vec() }
+        };
+        File {
+            tensors: tensors.map(tensor).collect(),
+            metadata: Some(serde_json::from_str(metadata).unwrap()),
+        }
+    }
+
+    /// What PyTorch would save of the same network.
+    fn pytorch(model: &Model) -> File {
+        let mut file = File::of(model);
+        file.metadata = None;
+        file.tensors.retain(|tensor| !tensor.name.starts_with("optimizer."));
+        file
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let mut entries = Vec::new();
+        if let Some(metadata) = &self.metadata {
+            let lenet = Value::String(metadata.to_string());
+            entries.push(format!(r#""__metadata__":{{"lenet":{lenet}}}"#));
+        }
+        let mut data = Vec::new();
+        for tensor in &self.tensors {
+            let start = data.len();
+            data.extend_from_slice(&tensor.data);
+            entries.push(format!(
+                r#""{}":{{"dtype":"{}","shape":{:?},"data_offsets":[{start},{}]}}"#,
+                tensor.name,
+                tensor.dtype,
+                tensor.shape,
+                data.len()
+            ));
+        }
+        join(&format!("{{{}}}", entries.join(",")), &data)
+    }
+
+    fn tensor(&mut self, name: &str) -> &mut Tensor {
+        self.tensors.iter_mut().find(|tensor| tensor.name == name).unwrap()
+    }
+
+    fn remove(&mut self, name: &str) {
+        self.tensors.retain(|tensor| tensor.name != name);
+    }
+
+    fn add(&mut self, name: &str, values: &[f32]) {
+        let data = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let shape = vec![values.len()];
+        self.tensors.push(Tensor { name: name.into(), dtype: "F32", shape, data });
+    }
+
+    fn set_metadata(&mut self, key: &str, value: Value) {
+        self.metadata.as_mut().unwrap()[key] = value;
+    }
+}
+
+impl Tensor {
+    fn set(&mut self, index: usize, value: f32) {
+        self.data[4 * index..][..4].copy_from_slice(&value.to_le_bytes());
+    }
+}
+
+/// Header and data of a safetensors file.
+fn split(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let (length, rest) = bytes.split_first_chunk().unwrap();
+    rest.split_at(u64::from_le_bytes(*length) as usize)
+}
+
+fn join(header: &str, data: &[u8]) -> Vec<u8> {
+    let length = header.len() as u64;
+    [&length.to_le_bytes(), header.as_bytes(), data].concat()
+}
+
+#[track_caller]
+fn load_refused(what: &str, bytes: &[u8], expected: lenet_status, words: &[&str]) {
+    let status = Model::try_from_bytes(bytes, null()).err().unwrap_or(LENET_OK);
+    refused(what, status, expected, words);
+}
+
+/// What may come out when a file was damaged by chance: a documented refusal, or a model that can
+/// be used and saved.
+fn damage_is_survived(what: &str, bytes: &[u8]) -> lenet_status {
+    match Model::try_from_bytes(bytes, null()) {
+        Err(status) => {
+            let documented = [
+                LENET_ERROR_FORMAT,
+                LENET_ERROR_CORRUPT,
+                LENET_ERROR_INCOMPATIBLE,
+                LENET_ERROR_NON_FINITE,
+            ];
+            assert!(documented.contains(&status), "{what}: {} {}", name(status), last_error());
+            assert!(!last_error().is_empty(), "{what}: no message");
+            status
+        }
+        Ok(model) => {
+            let options = model.options();
+            let image = vec![127; (options.height * options.width) as usize];
+            let mut class = 0;
+            let status =
+                unsafe { lenet_predict_u8(model.0, image.as_ptr(), 1, &mut class, null_mut()) };
+            // A changed weight or input_std may well be too large.
+            let usable = [LENET_OK, LENET_ERROR_DIVERGED].contains(&status);
+            assert!(usable, "{what}: {} {}", name(status), last_error());
+            assert!(!model.bytes().is_empty());
+            LENET_OK
+        }
+    }
+}
+
+#[test]
+fn the_file_put_together_again_is_the_same_model() {
+    for options in [small_with_momentum(), adamw()] {
+        let model = trained(&options);
+        let again = Model::from_bytes(&File::of(&model).bytes());
+        assert!(again.bytes() == model.bytes());
+        let pytorch = Model::from_bytes(&File::pytorch(&model).bytes());
+        assert_eq!(pytorch.parameters(), model.parameters());
+    }
+}
+
+#[test]
+fn a_file_that_is_cut_off_is_corrupt_wherever_it_ends() {
+    let bytes = trained(&small_with_momentum()).bytes();
+    let start = bytes.len() - split(&bytes).1.len();
+    for end in 0..9 {
+        load_refused("cut", &bytes[..end], LENET_ERROR_FORMAT, &["not a safetensors file"]);
+    }
+    let in_data = (0..1000).map(|i| start + i * (bytes.len() - start) / 1000);
+    for end in (9..start).chain(in_data).chain([bytes.len() - 1]) {
+        load_refused(&format!("cut at {end}"), &bytes[..end], LENET_ERROR_CORRUPT, &["buffer: "]);
+    }
+}
+
+#[test]
+fn every_flipped_bit_of_a_header_is_survived() {
+    let model = trained(&small_with_momentum());
+    let files = [model.bytes(), File::pytorch(&model).bytes(), trained(&adamw()).bytes()];
+    for mut bytes in files {
+        let header = bytes.len() - split(&bytes).1.len();
+        let mut refusals = 0;
+        for bit in 0..8 * header {
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let what = format!("bit {} of byte {}", bit % 8, bit / 8);
+            refusals += usize::from(damage_is_survived(&what, &bytes) != LENET_OK);
+            bytes[bit / 8] ^= 1 << (bit % 8);
+        }
+        assert!(refusals > 6 * header, "only {refusals} of {} bits matter", 8 * header);
+    }
+}
+
+#[test]
+fn every_flipped_bit_of_the_data_is_another_number_or_refused() {
+    let mut bytes = trained(&adamw()).bytes();
+    let start = bytes.len() - split(&bytes).1.len();
+    for i in 0..2000 {
+        let at = start + i * (bytes.len() - start) / 2000;
+        bytes[at] ^= 1 << (i % 8);
+        damage_is_survived(&format!("byte {at}"), &bytes);
+        bytes[at] ^= 1 << (i % 8);
+    }
+}
+
+type Change = fn(&mut File);
+
+#[test]
+fn tensors_that_are_not_this_models_are_refused_by_name() {
+    let (incompatible, not_finite) = (LENET_ERROR_INCOMPATIBLE, LENET_ERROR_NON_FINITE);
+    let cases: &[(Change, lenet_status, &[&str])] = &[
+        (|f| f.remove("fc2.bias"), incompatible, &["fc2.bias is missing"]),
+        (|f| f.add("fc4.bias", &[1.0]), incompatible, &["fc4.bias does not belong"]),
+        (|f| f.tensor("fc1.bias").name = "fc1.Bias".into(), incompatible, &["fc1.bias is missing"]),
+        (|f| f.tensors.clear(), incompatible, &["is missing"]),
+        (|f| f.add("conv1.bias", &[1.0; 6]), LENET_ERROR_CORRUPT, &["conv1.bias occurs twice"]),
+        (
+            |f| f.tensor("conv1.weight").shape = vec![6, 25],
+            incompatible,
+            &["conv1.weight is F32 [6, 25]", "F32 [6, 1, 5, 5]"],
+        ),
+        (
+            |f| f.tensor("fc3.weight").shape = vec![84, 3],
+            incompatible,
+            &["fc3.weight is F32 [84, 3]", "[3, 84]"],
+        ),
+        (
+            |f| {
+                f.remove("fc3.bias");
+                f.add("fc3.bias", &[0.0; 4]);
+            },
+            incompatible,
+            &["fc3.bias is F32 [4]", "F32 [3]"],
+        ),
+        (
+            |f| {
+                f.remove("fc3.bias");
+                f.add("fc3.bias", &[]);
+            },
+            incompatible,
+            &["fc3.bias is F32 [0]", "F32 [3]"],
+        ),
+        (|f| f.tensor("fc3.bias").dtype = "I32", incompatible, &["fc3.bias is I32 [3]"]),
+        (
+            |f| {
+                f.tensor("fc3.bias").dtype = "F16";
+                f.tensor("fc3.bias").data.truncate(6);
+            },
+            incompatible,
+            &["fc3.bias is F16 [3]"],
+        ),
+        (|f| f.tensor("fc3.bias").dtype = "F99", LENET_ERROR_CORRUPT, &["F99"]),
+        (|f| f.tensor("fc3.bias").set(2, f32::NAN), not_finite, &["fc3.bias[2] is NaN"]),
+        (
+            |f| f.tensor("conv1.weight").set(0, f32::INFINITY),
+            not_finite,
+            &["conv1.weight[0] is inf"],
+        ),
+        (
+            |f| f.tensor("fc1.weight").set(7679, f32::NEG_INFINITY),
+            not_finite,
+            &["fc1.weight[7679] is -inf"],
+        ),
+    ];
+    let sgd = trained(&small_with_momentum());
+    for (change, status, words) in cases {
+        let mut ours = File::of(&sgd);
+        change(&mut ours);
+        load_refused("ours", &ours.bytes(), *status, words);
+    }
+}
+
+#[test]
+fn optimizer_state_goes_with_the_optimizer() {
+    let incompatible = LENET_ERROR_INCOMPATIBLE;
+    let sgd: &[(Change, lenet_status, &[&str])] = &[
+        (|f| f.remove("optimizer.momentum_buffer"), incompatible, &["momentum_buffer is missing"]),
+        (
+            |f| f.set_metadata("momentum", json!(0.0)),
+            incompatible,
+            &["momentum_buffer does not belong"],
+        ),
+        (
+            |f| f.tensor("optimizer.momentum_buffer").shape = vec![1, 20_791],
+            incompatible,
+            &["optimizer.momentum_buffer is F32 [1, 20791]"],
+        ),
+        (
+            |f| f.tensor("optimizer.momentum_buffer").set(7, f32::NAN),
+            LENET_ERROR_NON_FINITE,
+            &["optimizer.momentum_buffer[7] is NaN"],
+        ),
+        (|f| f.set_metadata("optimizer", json!("adamw")), incompatible, &["exp_avg is missing"]),
+        // A file without our metadata is PyTorch's, where an optimizer has no place.
+        (|f| f.metadata = None, incompatible, &["momentum_buffer does not belong"]),
+    ];
+    let adam: &[(Change, lenet_status, &[&str])] = &[
+        (|f| f.remove("optimizer.exp_avg"), incompatible, &["exp_avg is missing"]),
+        (|f| f.remove("optimizer.exp_avg_sq"), incompatible, &["exp_avg_sq is missing"]),
+        (
+            |f| f.tensor("optimizer.exp_avg_sq").set(3, -1e-9),
+            LENET_ERROR_CORRUPT,
+            &["optimizer.exp_avg_sq[3] is -"],
+        ),
+    ];
+    for (options, cases) in [(small_with_momentum(), sgd), (adamw(), adam)] {
+        let model = trained(&options);
+        for (change, status, words) in cases {
+            let mut file = File::of(&model);
+            change(&mut file);
+            load_refused("optimizer", &file.bytes(), *status, words);
+        }
+    }
+}
+
+#[test]
+fn metadata_is_strict() {
+    let model = trained(&small_with_momentum());
+    let corrupt = |key: &str, value: Value, words: &[&str]| {
+        let mut file = File::of(&model);
+        file.set_metadata(key, value.clone());
+        load_refused(&format!("{key}: {value}"), &file.bytes(), LENET_ERROR_CORRUPT, words);
+    };
+    let keys: Vec<String> =
+        File::of(&model).metadata.unwrap().as_object().unwrap().keys().cloned().collect();
+    for key in &keys {
+        let mut file = File::of(&model);
+        file.metadata.as_mut().unwrap().as_object_mut().unwrap().remove(key);
+        load_refused(key, &file.bytes(), LENET_ERROR_CORRUPT, &["metadata", key]);
+        for value in [json!(null), json!([]), json!({}), json!("1"), json!(true)] {
+            corrupt(key, value, &["metadata"]);
+        }
+        // The one number that may be negative.
+        if key != "input_mean" {
+            corrupt(key, json!(-1), &["metadata"]);
+        }
+    }
+    corrupt("dropout", json!(0.5), &["metadata", "dropout"]);
+    for size in [0, 12, 18, 260, u32::MAX] {
+        corrupt("height", json!(size), &[&format!("height is {size}")]);
+        corrupt("width", json!(size), &[&format!("width is {size}")]);
+    }
+    for classes in [0, 1, 257] {
+        corrupt("classes", json!(classes), &[&format!("classes is {classes}")]);
+    }
+    for key in ["activation", "pooling", "optimizer"] {
+        corrupt(key, json!("gelu"), &["metadata", "gelu"]);
+    }
+    corrupt("learning_rate", json!(1e300), &["learning_rate is 1e300"]);
+    corrupt("momentum", json!(1.0), &["momentum is 1"]);
+    corrupt("input_std", json!(0.0), &["input_std is 0"]);
+    for key in ["step", "epoch"] {
+        corrupt(key, json!(u64::MAX), &["impossible progress", "18446744073709551615"]);
+        corrupt(key, json!(1e30), &["metadata"]);
+    }
+    corrupt("epoch_consumed", json!(7), &["impossible progress", "consumed: 7"]);
+
+    for format in [0u32, 2, u32::MAX] {
+        let mut file = File::of(&model);
+        file.set_metadata("format", json!(format));
+        // Whatever else a later format has.
+        file.set_metadata("dropout", json!(0.5));
+        let said = format!("format {format}; this library reads 1");
+        load_refused("format", &file.bytes(), LENET_ERROR_INCOMPATIBLE, &[&said]);
+    }
+    let mut file = File::of(&model);
+    file.set_metadata("height", json!(20));
+    load_refused("height", &file.bytes(), LENET_ERROR_INCOMPATIBLE, &["fc1.weight"]);
+}
+
+#[test]
+fn headers_that_lie_are_refused() {
+    let bytes = trained(&small_with_momentum()).bytes();
+    let (header, data) = split(&bytes);
+    let header = std::str::from_utf8(header).unwrap().trim_end();
+    let corrupt = |what: &str, bytes: &[u8], words: &[&str]| {
+        load_refused(what, bytes, LENET_ERROR_CORRUPT, words);
+    };
+    corrupt("surplus", &[&bytes[..], &[0]].concat(), &["safetensors"]);
+    corrupt("missing", &bytes[..bytes.len() - 4], &["safetensors"]);
+    corrupt("twice", &join(&header.replacen('{', r#"{"__metadata__":{},"#, 1), data), &["twice"]);
+    corrupt("no object", &join(r#"{"__metadata__":[]}"#, &[]), &["header"]);
+    corrupt("numbers", &join(r#"{"__metadata__":{"lenet":1}}"#, &[]), &["header"]);
+    corrupt("no JSON", &join(r#"{"__metadata__":{"lenet":"{"}}"#, &[]), &["metadata"]);
+    corrupt("no tensor", &join(r#"{"fc1.bias":1}"#, &[]), &["safetensors"]);
+    corrupt("not closed", &join(r#"{"#, &[]), &["header"]);
+    corrupt("twice closed", &join(&format!("{header}}}"), data), &["header"]);
+    corrupt("nested", &join(&r#"{"a":"#.repeat(100_000), &[]), &["header"]);
+    // Overlapping, reversed, beyond the end, and a shape whose size overflows.
+    for (shape, offsets) in [
+        ("[6]", "[0,24]"),
+        ("[6]", "[24,0]"),
+        ("[6]", "[4000000000,4000000024]"),
+        ("[6]", "[18446744073709551592,18446744073709551615]"),
+        ("[4294967296,4294967296,4294967296]", "[0,24]"),
+        ("[0,18446744073709551615]", "[0,24]"),
+    ] {
+        let tensor =
+            format!(r#"{{"x":{{"dtype":"F32","shape":{shape},"data_offsets":{offsets}}},"#);
+        corrupt(offsets, &join(&header.replacen('{', &tensor, 1), data), &["safetensors"]);
+    }
+    let no_tensors = join("{}", &[]);
+    load_refused("no tensors", &no_tensors, LENET_ERROR_INCOMPATIBLE, &["is missing"]);
+
+    for bytes in [&b""[..], b"{}", b"PK\x03\x04 a zip, as torch.save makes", &[0; 64], &[0xff; 64]]
+    {
+        load_refused("another file", bytes, LENET_ERROR_FORMAT, &["not a safetensors file"]);
+    }
+    let huge = [&100_000_001u64.to_le_bytes()[..], b"{}"].concat();
+    load_refused("huge", &huge, LENET_ERROR_FORMAT, &["not a safetensors file"]);
+}
+
+#[test]
+fn a_pytorch_file_must_be_a_lenet() {
+    let incompatible = LENET_ERROR_INCOMPATIBLE;
+    let rename = |f: &mut File, to: [&str; 5]| {
+        for (layer, to) in ["conv1", "conv2", "fc1", "fc2", "fc3"].iter().zip(to) {
+            for tensor in ["weight", "bias"] {
+                f.tensor(&format!("{layer}.{tensor}")).name = format!("{to}.{tensor}");
+            }
+        }
+    };
+    let cases: &[(Change, lenet_status, &[&str])] = &[
+        (|f| f.remove("fc3.bias"), incompatible, &["fc3.bias is missing"]),
+        (|f| f.add("bn.weight", &[1.0]), incompatible, &["bn.weight does not belong"]),
+        (|f| f.tensor("fc1.weight").shape = vec![64, 120], incompatible, &["120 inputs of fc1"]),
+        (|f| f.tensor("fc1.weight").shape = vec![7680], incompatible, &["0 inputs of fc1"]),
+        (|f| f.tensor("fc3.bias").shape = vec![], LENET_ERROR_CORRUPT, &["safetensors"]),
+        (|f| f.tensor("fc3.bias").shape = vec![1, 3], incompatible, &["1 classes"]),
+        (|f| f.tensor("fc2.weight").shape = vec![120, 84], incompatible, &["fc2.weight is F32"]),
+        (|f| f.tensor("fc2.weight").dtype = "U32", incompatible, &["fc2.weight is U32"]),
+        (
+            |f| f.tensor("fc2.weight").set(1, f32::NAN),
+            LENET_ERROR_NON_FINITE,
+            &["fc2.weight[1] is NaN"],
+        ),
+        (
+            |f| {
+                f.tensor("fc1.weight").shape = vec![0, usize::MAX];
+                f.tensor("fc1.weight").data.clear();
+            },
+            incompatible,
+            &["18446744073709551615 inputs"],
+        ),
+    ];
+    let model = trained(&small_with_momentum());
+    for (change, status, words) in cases {
+        let mut file = File::pytorch(&model);
+        change(&mut file);
+        load_refused("pytorch", &file.bytes(), *status, words);
+    }
+
+    let mut file = File::pytorch(&model);
+    rename(&mut file, ["0", "3", "7", "9", "11"]);
+    assert_eq!(Model::from_bytes(&file.bytes()).parameters(), model.parameters());
+    let mut file = File::pytorch(&model);
+    rename(&mut file, ["3", "0", "7", "9", "11"]);
+    load_refused("order", &file.bytes(), incompatible, &["0.weight is F32 [16, 6, 5, 5]"]);
+    let mut file = File::pytorch(&model);
+    rename(&mut file, ["0", "00", "7", "9", "11"]);
+    load_refused("the same number", &file.bytes(), incompatible, &["missing"]);
+}
+
+fn load_path(path: &CString) -> lenet_status {
+    let mut model = null_mut();
+    let status = unsafe { lenet_load(path.as_ptr(), null(), &mut model) };
+    assert_eq!(model.is_null(), status != LENET_OK);
+    unsafe { lenet_free(model) };
+    status
+}
+
+fn save_path(model: &Model, path: &CString) -> lenet_status {
+    unsafe { lenet_save(model.0, path.as_ptr()) }
+}
+
+/// Names in a folder, with their contents.
+fn contents(folder: &Path) -> Vec<(PathBuf, Option<Vec<u8>>)> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut contents: Vec<_> = entries.map(|path| (path.clone(), fs::read(path).ok())).collect();
+    contents.sort();
+    contents
+}
+
+#[test]
+fn files_that_cannot_be_loaded_say_their_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let model = trained(&small_with_momentum());
+    let bytes = model.bytes();
+    ok(save_path(&model, &c_path(&path("whole"))));
+    assert!(fs::read(path("whole")).unwrap() == bytes);
+    ok(load_path(&c_path(&path("whole"))));
+
+    let refuse = |path: &Path, expected: lenet_status, words: &[&str]| {
+        let shown = path.to_str().unwrap();
+        refused(shown, load_path(&c_path(path)), expected, &[&[shown], words].concat());
+    };
+    for (i, end) in [0, 8, 9, 500, bytes.len() / 2, bytes.len() - 1].into_iter().enumerate() {
+        let cut = path(&format!("cut-{i}"));
+        fs::write(&cut, &bytes[..end]).unwrap();
+        refuse(&cut, if end < 9 { LENET_ERROR_FORMAT } else { LENET_ERROR_CORRUPT }, &[]);
+    }
+    fs::write(path("text"), "conv1.weight = 0.1\n").unwrap();
+    refuse(&path("text"), LENET_ERROR_FORMAT, &["not a safetensors file"]);
+    refuse(Path::new("/dev/null"), LENET_ERROR_IO, &["not a regular file"]);
+    refuse(&path("none"), LENET_ERROR_NOT_FOUND, &["cannot read"]);
+    refuse(&path("none/model"), LENET_ERROR_NOT_FOUND, &["cannot read"]);
+    refuse(folder.path(), LENET_ERROR_IO, &["cannot read"]);
+    refuse(&path("whole/model"), LENET_ERROR_IO, &["cannot read"]);
+    refuse(&path(&"x".repeat(300)), LENET_ERROR_IO, &["cannot read"]);
+
+    let invalid = LENET_ERROR_INVALID_ARGUMENT;
+    refused("empty", load_path(&CString::default()), invalid, &["path is empty"]);
+    let latin1 = CString::new(b"caf\xe9").unwrap();
+    refused("latin1", load_path(&latin1), invalid, &["path is not UTF-8 at byte 3"]);
+}
+
+#[test]
+fn a_save_that_is_refused_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::create_dir(path("folder")).unwrap();
+    fs::write(path("file"), "old").unwrap();
+    symlink(path("file"), path("link")).unwrap();
+    symlink(path("nowhere"), path("dangling")).unwrap();
+    let before = contents(folder.path());
+
+    let model = trained(&small_with_momentum());
+    let refuse = |path: &Path, expected: &[lenet_status]| {
+        let shown = path.to_str().unwrap();
+        let status = save_path(&model, &c_path(path));
+        assert!(expected.contains(&status), "{shown}: {} {}", name(status), last_error());
+        assert!(last_error().contains(shown.rsplit_once('/').unwrap().0), "{}", last_error());
+    };
+    let (io, not_found) = ([LENET_ERROR_IO], [LENET_ERROR_NOT_FOUND]);
+    for place in ["folder", "link", "dangling", "file/model"] {
+        refuse(&path(place), &io);
+    }
+    refuse(&path(&"x".repeat(300)), &io);
+    refuse(Path::new("/dev/null"), &io);
+    refuse(&path("missing/model"), &not_found);
+    // Nobody, root included, can make a file there; the kernel chooses its words.
+    refuse(Path::new("/proc/model"), &[LENET_ERROR_IO, LENET_ERROR_NOT_FOUND]);
+    let invalid = LENET_ERROR_INVALID_ARGUMENT;
+    refused("empty", save_path(&model, &CString::default()), invalid, &["path is empty"]);
+    let latin1 = CString::new(b"caf\xe9").unwrap();
+    refused("latin1", save_path(&model, &latin1), invalid, &["path is not UTF-8 at byte 3"]);
+
+    assert!(contents(folder.path()) == before, "{:?}", fs::read_dir(folder.path()));
+    assert!(fs::metadata("/dev/null").unwrap().permissions().mode() & 0o170_000 == 0o020_000);
+}
+
+#[test]
+fn a_save_replaces_the_file_and_keeps_its_mode() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let model = trained(&small_with_momentum());
+
+    fs::write(path("plain"), "").unwrap();
+    ok(save_path(&model, &c_path(&path("model"))));
+    assert_eq!(mode(&path("model")), mode(&path("plain")), "not what the umask leaves");
+
+    let data = MadeData::new(6, 16, 3);
+    for kept in [0o600, 0o444, 0o666] {
+        fs::set_permissions(path("model"), fs::Permissions::from_mode(kept)).unwrap();
+        model.train(&data.images, &data.labels);
+        ok(save_path(&model, &c_path(&path("model"))));
+        assert_eq!(mode(&path("model")), kept);
+        assert!(fs::read(path("model")).unwrap() == model.bytes());
+    }
+    assert_eq!(contents(folder.path()).len(), 2, "a temporary file was left");
+}

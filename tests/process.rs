@@ -1,0 +1,52 @@
+//! What a model does to the process that it lives in: with num_threads 1 it makes no thread, neither
+//! its own nor one of candle's, so it also computes in a child after fork().
+
+// What each pointer must be is said in lenet.h; here it always comes from a live Vec or handle.
+#![allow(clippy::undocumented_unsafe_blocks)]
+
+mod support;
+
+use lenet::ffi::*;
+use support::{Dataset, MadeData, Model, small};
+
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+fn use_everything(model: &Model, data: &MadeData) -> Vec<f32> {
+    model.fit(&Dataset::new(data), 1, 32);
+    let n = data.labels.len();
+    let mut gradients = vec![0.0; model.parameters().len()];
+    let (images, out, length) = (data.floats(), gradients.as_mut_ptr(), gradients.len());
+    let (images, labels) = (images.as_ptr(), data.labels.as_ptr());
+    support::ok(unsafe {
+        lenet_compute_gradients(model.0, images, labels, n, out, length, std::ptr::null_mut())
+    });
+    support::ok(unsafe { lenet_apply_gradients(model.0, out, length) });
+    model.predict(&data.images, n).1
+}
+
+/// One test, because the harness runs several on threads of its own.
+#[test]
+fn no_thread_is_made_and_a_forked_child_computes_the_same() {
+    let data = MadeData::new(256, 16, 3);
+    let before = threads();
+    for preset in [LENET_PRESET_CLASSIC, LENET_PRESET_MODERN] {
+        let options = lenet_options { num_threads: 1, ..small(preset) };
+        let model = Model::create(&options);
+        use_everything(&model, &data);
+        assert_eq!(threads(), before);
+
+        let copy = model.try_clone();
+        let expected = use_everything(&model, &data);
+        let child = unsafe { libc::fork() };
+        assert!(child >= 0);
+        if child == 0 {
+            let same = use_everything(&copy, &data) == expected;
+            unsafe { libc::_exit(if same { 0 } else { 1 }) };
+        }
+        let mut status = 0;
+        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        assert_eq!(status, 0);
+    }
+}

@@ -1,0 +1,86 @@
+//! Running compilers, make and samples from the tests: from the repository's root, without the
+//! environment that cargo and an outer make add, and with all that was said when one fails.
+
+// Each test crate uses a part of it.
+#![allow(dead_code)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A command that behaves as if it was typed in a fresh shell.
+pub fn command(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(root());
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        let of_cargo_test =
+            ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|p| name.starts_with(p))
+                || ["CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE", "CARGO_MAKEFLAGS", "CARGO"]
+                    .contains(&&*name)
+                || ["OUT_DIR", "LD_LIBRARY_PATH"].contains(&&*name);
+        let of_make = ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"].contains(&&*name);
+        let setting = ["EPOCHS", "BATCH", "PRESET", "SEED", "LR", "OUT", "DATA_FOLDER", "PROFILE"]
+            .contains(&&*name)
+            || ["LENET_DATA", "LENET_LIBRARY", "DESTDIR", "PREFIX", "LIBDIR", "INCLUDEDIR"]
+                .contains(&&*name);
+        if of_cargo_test || of_make || setting {
+            command.env_remove(&*name);
+        }
+    }
+    command
+}
+
+/// The command as one would type it.
+fn typed(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+/// What a command made of itself, whether it succeeded or not.
+#[track_caller]
+pub fn outcome(command: &mut Command) -> (Output, String) {
+    let output = command.output().unwrap_or_else(|error| {
+        panic!("{}: {error}; `make check` brings the tools that it needs", typed(command))
+    });
+    let said = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    (output, said)
+}
+
+/// Runs what must succeed; its standard output.
+#[track_caller]
+pub fn run(command: &mut Command) -> String {
+    let (output, said) = outcome(command);
+    assert!(output.status.success(), "{}: {}\n{said}", typed(command), output.status);
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs what must fail by itself, not by a signal; all that it said.
+#[track_caller]
+pub fn fails(command: &mut Command) -> String {
+    let (output, said) = outcome(command);
+    assert!(
+        matches!(output.status.code(), Some(1..=125)),
+        "{command:?}: {}\n{said}",
+        output.status
+    );
+    said
+}
+
+/// target/release, where the library is that `cargo build --release` makes of the present sources.
+/// `cargo test` alone leaves an old one there, or none.
+pub fn release_folder() -> PathBuf {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        run(command("make").arg("all"));
+    });
+    root().join("target/release")
+}

@@ -1,0 +1,137 @@
+# make help
+#
+# `make check` is what CI runs. Everything is built and written under target/.
+
+CARGO ?= cargo
+PYTHON ?= python3
+INSTALL ?= install
+
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+DESTDIR ?=
+
+# The tests, the samples and `install` look for the library in target/, wherever the user's cargo builds.
+export CARGO_TARGET_DIR := $(CURDIR)/target
+
+RELEASE := target/release
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+MAJOR := $(firstword $(subst ., ,$(VERSION)))
+HEADERS := include/lenet.h $(wildcard include/lenet.hpp)
+SOURCES := Cargo.toml Cargo.lock build.rs cbindgen.toml $(shell find src -name '*.rs')
+REFERENCE_VENV := target/reference-venv
+
+.DEFAULT_GOAL := all
+.PHONY: all help check install uninstall reference clean
+
+all:
+	$(CARGO) build --release --locked
+
+help:
+	@echo 'all        build liblenet.so and liblenet.a into $(RELEASE)'
+	@echo 'check      everything that guards the project; what CI runs. Its steps, one at a time:'
+	@echo '           $(STEPS:%=check-%)'
+	@echo 'install    PREFIX=$(PREFIX) LIBDIR=$(LIBDIR) INCLUDEDIR=$(INCLUDEDIR) DESTDIR=$(DESTDIR)'
+	@echo 'uninstall  the same settings: remove what install put there'
+	@echo 'reference  compute tests/reference anew with PyTorch (downloads it)'
+	@echo 'clean      remove target/, data and virtual environments included'
+	@echo
+	@echo 'The samples: make -C examples help'
+
+# ---- check: cheap steps first, each only when those before it passed
+
+STEPS := tools data format lint doc build samples test
+.PHONY: $(STEPS:%=check-%)
+
+check:
+	@start=$$(date +%s); \
+	for step in $(STEPS); do \
+	    printf '\n== %s (%d s after the start)\n' $$step $$(($$(date +%s) - start)); \
+	    $(MAKE) --no-print-directory check-$$step || { echo "make check-$$step failed" >&2; exit 1; }; \
+	done
+
+# command:Debian package
+TOOLS := gcc:gcc g++:g++ clang:clang clang++:clang git:git nm:binutils readelf:binutils \
+    pkg-config:pkg-config valgrind:valgrind $(PYTHON):python3
+
+check-tools:
+	@command -v $(CARGO) >/dev/null || { echo 'cargo is missing: https://rustup.rs' >&2; exit 1; }
+	@for part in fmt:rustfmt clippy:clippy; do \
+	    $(CARGO) $${part%:*} --version >/dev/null 2>&1 || rustup component add $${part#*:} || \
+	        { echo "cargo $${part%:*} is missing, and rustup cannot bring it" >&2; exit 1; }; \
+	done
+	@missing=; \
+	for tool in $(TOOLS); do command -v $${tool%:*} >/dev/null || missing="$$missing $${tool#*:}"; done; \
+	$(PYTHON) -c 'import ensurepip' 2>/dev/null || missing="$$missing python3-venv"; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "installing$$missing"; \
+	    export DEBIAN_FRONTEND=noninteractive; \
+	    bring="apt-get -qq install --yes --no-install-recommends$$missing"; \
+	    $$bring >/dev/null 2>&1 || { apt-get -qq update && $$bring >/dev/null; } || \
+	        { echo "apt cannot install$$missing" >&2; exit 1; }; \
+	elif [ -n "$$missing" ]; then \
+	    echo "Debian packages are missing:$$missing. Only root can install them." >&2; exit 1; \
+	fi
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo '$(PYTHON) is older than 3.11' >&2; exit 1; }
+
+check-data:
+	@$(MAKE) --no-print-directory -C examples data ../target/python-venv/ready
+
+check-format:
+	$(CARGO) fmt --check
+
+check-lint:
+	$(CARGO) clippy --release --all-targets --locked -- -D warnings
+
+check-doc:
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --release --no-deps --locked
+
+check-build: all
+
+# The other samples, and these again with every warning an error: tests/examples.rs.
+check-samples:
+	@$(MAKE) --no-print-directory -C examples run-quickstart run-custom-loop EPOCHS=2
+
+# All with the engine of this CPU, then what computes with the two others.
+check-test:
+	$(CARGO) test --release --locked
+	LENET_ENGINE=portable $(CARGO) test --release --locked --test reference --test training
+	LENET_ENGINE=candle $(CARGO) test --release --locked --test reference --test training
+
+# ---- install: what is there already is not built again, so it works where root has no cargo
+
+SHARED := $(DESTDIR)$(LIBDIR)/liblenet.so
+PC := $(DESTDIR)$(LIBDIR)/pkgconfig/lenet.pc
+
+$(RELEASE)/liblenet.so: $(SOURCES)
+	$(CARGO) build --release --locked
+
+install: $(RELEASE)/liblenet.so
+	$(INSTALL) -d '$(DESTDIR)$(LIBDIR)/pkgconfig' '$(DESTDIR)$(INCLUDEDIR)'
+	$(INSTALL) -m 755 $(RELEASE)/liblenet.so '$(SHARED).$(VERSION)'
+	ln -sf liblenet.so.$(VERSION) '$(SHARED).$(MAJOR)'
+	ln -sf liblenet.so.$(MAJOR) '$(SHARED)'
+	$(INSTALL) -m 644 $(RELEASE)/liblenet.a '$(DESTDIR)$(LIBDIR)'
+	$(INSTALL) -m 644 $(HEADERS) '$(DESTDIR)$(INCLUDEDIR)'
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' \
+	    -e 's|@LIBDIR@|$(LIBDIR:$(PREFIX)/%=$${prefix}/%)|' \
+	    -e 's|@INCLUDEDIR@|$(INCLUDEDIR:$(PREFIX)/%=$${prefix}/%)|' \
+	    lenet.pc.in | $(INSTALL) -m 644 /dev/stdin '$(PC)'
+
+uninstall:
+	rm -f '$(SHARED)' '$(SHARED).$(MAJOR)' '$(SHARED).$(VERSION)' '$(DESTDIR)$(LIBDIR)/liblenet.a' '$(PC)'
+	rm -f $(HEADERS:include/%='$(DESTDIR)$(INCLUDEDIR)/%')
+
+# ---- the rest
+
+$(REFERENCE_VENV)/ready: tests/reference/requirements.txt
+	$(PYTHON) -m venv $(REFERENCE_VENV)
+	$(REFERENCE_VENV)/bin/pip install --quiet --requirement $<
+	@touch $@
+
+reference: $(REFERENCE_VENV)/ready
+	PYTHONDONTWRITEBYTECODE=1 $(REFERENCE_VENV)/bin/python tests/reference/make.py
+
+clean:
+	rm -rf target

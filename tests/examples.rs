@@ -1,0 +1,248 @@
+//! The samples are what people copy: each compiles without a warning with gcc and with clang, does
+//! what its first comment says, and refuses what makes no sense by name.
+
+#[path = "support/command.rs"]
+mod command;
+
+use command::{command, fails, release_folder, root, run};
+use flate2::read::GzDecoder;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+const COMPILERS: [&str; 2] = ["gcc", "clang"];
+
+/// A sample's source files, the one that it is named after first.
+fn sources(sample: &str) -> &'static [&'static str] {
+    match sample {
+        "quickstart" => &["quickstart.c"],
+        "custom_loop" => &["custom_loop.c", "data_folder.c", "settings.c"],
+        "fashion_mnist" => {
+            &["fashion_mnist.c", "data_folder.c", "plot_svg.c", "settings.c", "terminal_image.c"]
+        }
+        _ => panic!("{sample}?"),
+    }
+}
+
+/// A sample, compiled into a folder of its own.
+struct Sample {
+    folder: tempfile::TempDir,
+}
+
+impl Sample {
+    fn compile(name: &str, compiler: &str) -> Sample {
+        let folder = tempfile::tempdir().unwrap();
+        let library = release_folder().join("liblenet.so");
+        std::os::unix::fs::symlink(&library, folder.path().join("liblenet.so.1")).unwrap();
+        run(command(compiler)
+            .args(["-std=c99", "-O2", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-Iinclude"])
+            .args(sources(name).iter().map(|file| format!("examples/{file}")))
+            .arg("-o")
+            .arg(folder.path().join("sample"))
+            .arg(library)
+            .args(["-lm", "-Wl,-rpath,$ORIGIN"]));
+        Sample { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The command to run it in its folder.
+    fn command(&self) -> Command {
+        let mut command = command(self.path("sample").to_str().unwrap());
+        command.current_dir(&self.folder);
+        command
+    }
+}
+
+/// An IDX file's header with another number of items, and that many of them.
+fn first_items(idx: &[u8], n: u32) -> Vec<u8> {
+    let dimensions = usize::from(idx[3]);
+    let number = |i: usize| u32::from_be_bytes(idx[4 + 4 * i..8 + 4 * i].try_into().unwrap());
+    let item: u32 = (1..dimensions).map(number).product();
+    assert!(number(0) > n);
+    let header = 4 + 4 * dimensions;
+    let mut cut = idx[..header + (n * item) as usize].to_vec();
+    cut[4..8].copy_from_slice(&n.to_be_bytes());
+    cut
+}
+
+/// A folder with the first 1,000 training and 500 test images of Fashion-MNIST: the training files
+/// plain, the test files gzipped.
+fn small_fashion_mnist() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        run(command("make").args(["-C", "examples", "data"]));
+        let places = [
+            PathBuf::from("/usr/share/datasets/fashion-mnist"),
+            root().join("target/data/fashion-mnist"),
+        ];
+        let from = places.iter().find(|place| place.is_dir()).expect("`make data` brings it");
+        let to = root().join("target/data/small-fashion-mnist");
+        fs::create_dir_all(&to).unwrap();
+        for (name, n) in [("train-images-idx3", 1000), ("train-labels-idx1", 1000)] {
+            fs::write(to.join(format!("{name}-ubyte")), first_items(&unpacked(from, name), n))
+                .unwrap();
+        }
+        for (name, n) in [("t10k-images-idx3", 500), ("t10k-labels-idx1", 500)] {
+            let file = File::create(to.join(format!("{name}-ubyte.gz"))).unwrap();
+            let mut packed = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+            std::io::Write::write_all(&mut packed, &first_items(&unpacked(from, name), n)).unwrap();
+            packed.finish().unwrap();
+        }
+        to
+    })
+}
+
+fn unpacked(folder: &Path, name: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let file = File::open(folder.join(format!("{name}-ubyte.gz"))).unwrap();
+    GzDecoder::new(file).read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+fn assert_says(output: &str, expected: &[&str]) {
+    for text in expected {
+        assert!(output.contains(text), "{text:?} is not in:\n{output}");
+    }
+}
+
+// ---- C
+
+#[test]
+fn quickstart_learns_saves_and_loads() {
+    for compiler in COMPILERS {
+        let sample = Sample::compile("quickstart", compiler);
+        let output = run(&mut sample.command());
+        assert_says(&output, &["step 10: loss", "step 30: loss", "100 of 100 right"]);
+        assert!(sample.path("quickstart.safetensors").is_file());
+    }
+}
+
+/// It is the README's first page, word for word.
+#[test]
+fn quickstart_is_the_one_in_the_readme() {
+    let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();
+    let quickstart = read("examples/quickstart.c");
+    assert!(read("README.md").contains(&format!("```c\n{quickstart}```")), "they differ");
+}
+
+#[test]
+fn custom_loop_trains_on_made_images_and_on_files() {
+    for compiler in COMPILERS {
+        let sample = Sample::compile("custom_loop", compiler);
+        let output = run(sample.command().env("EPOCHS", "2"));
+        assert_says(&output, &["learning rate", "best so far", "the best model on the test set"]);
+        assert_says(&output, &["0.003000", "0.002700", "of 100)"]); // the rate falls
+        let output = run(sample.command().arg(small_fashion_mnist()).env("EPOCHS", "1"));
+        assert_says(&output, &["of 500)"]);
+    }
+}
+
+#[test]
+fn fashion_mnist_does_the_whole_job() {
+    for compiler in COMPILERS {
+        let sample = Sample::compile("fashion_mnist", compiler);
+        let output = run(sample.command().arg(small_fashion_mnist()).env("EPOCHS", "1"));
+        // The layer table, with shapes and the number of parameters.
+        assert_says(&output, &["conv1", "16 x 10 x 10", "MaxPool2d", "fc3", " 61706\n"]);
+        assert_says(&output, &["1000 training and 500 test images", "epoch 1/1"]);
+        assert_says(&output, &["test accuracy", "of 500)", "T-shirt/top", "Ankle boot"]);
+        assert_says(&output, &["the probabilities of 500 test images are bit-identical"]);
+        assert_says(&output, &["the first test images", "curves in ./training.svg"]);
+
+        let model = fs::read(sample.path("fashion_mnist.safetensors")).unwrap();
+        safetensors::SafeTensors::deserialize(&model).unwrap().tensor("conv1.weight").unwrap();
+        let svg = fs::read_to_string(sample.path("training.svg")).unwrap();
+        assert_eq!(svg.matches("<polyline").count(), 3, "{svg}");
+        assert_says(&svg, &["train loss", "train accuracy", "test accuracy"]);
+        let well_formed = "import sys, xml.etree.ElementTree as e; e.parse(sys.argv[1])";
+        run(command("python3").args(["-c", well_formed]).arg(sample.path("training.svg")));
+    }
+}
+
+#[test]
+fn bad_settings_are_refused_by_name() {
+    let sample = Sample::compile("fashion_mnist", "cc");
+    let data = small_fashion_mnist();
+    for (name, value) in [
+        ("EPOCHS", "abc"),
+        ("EPOCHS", "0"),
+        ("EPOCHS", "-1"),
+        ("BATCH", "1e2"),
+        ("SEED", "18446744073709551616"),
+        ("LR", "nan"),
+        ("LR", "-0.1"),
+        ("PRESET", "Classic"),
+    ] {
+        let said = fails(sample.command().arg(data).env(name, value));
+        assert_says(&said, &[&format!("{name}={value}: expected")]);
+    }
+    assert_says(&fails(sample.command().arg(data).env("OUT", "/no/such")), &["/no/such"]);
+    assert_says(&fails(sample.command().arg("/no/such")), &["/no/such", "LENET_DATA"]);
+    assert_says(&fails(sample.command().env("LENET_DATA", "")), &["LENET_DATA is set but empty"]);
+    assert_says(&fails(&mut sample.command()), &["LENET_DATA"]);
+    assert_says(&fails(sample.command().arg("--help")), &["usage:"]);
+    assert!(!sample.path("fashion_mnist.safetensors").exists());
+
+    // Files that are there, but wrong.
+    let wrong = sample.path("wrong");
+    fs::create_dir(&wrong).unwrap();
+    for name in ["train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"] {
+        fs::write(wrong.join(format!("{name}-ubyte")), "not IDX").unwrap();
+    }
+    let said = fails(sample.command().arg(&wrong));
+    assert_says(&said, &["lenet_dataset_open", "LENET_ERROR_FORMAT", "train-images-idx3-ubyte"]);
+
+    let sample = Sample::compile("custom_loop", "cc");
+    assert_says(&fails(sample.command().env("BATCH", "0")), &["BATCH=0: expected"]);
+    assert_says(&fails(sample.command().arg("/no/such")), &["/no/such"]);
+}
+
+// ---- Python
+
+fn is_png(path: &Path) -> bool {
+    fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"\x89PNG\r\n\x1a\n") && bytes.len() > 5000)
+}
+
+#[test]
+fn python_trains_and_plots() {
+    let out = tempfile::tempdir().unwrap();
+    let (png, model) = (out.path().join("training.png"), out.path().join("lenet.safetensors"));
+    let make = |arguments: &[&str]| {
+        run(command("make")
+            .args(["-C", "examples"])
+            .args(arguments)
+            .arg(format!("OUT={}", out.path().display())))
+    };
+
+    let output = make(&["python-made", "EPOCHS=2"]);
+    assert_says(&output, &["400 training and 100 test images", "epoch 2/2", "test accuracy"]);
+    assert!(is_png(&png) && model.is_file(), "{output}");
+    fs::remove_file(&png).unwrap();
+
+    let data = format!("LENET_DATA={}", small_fashion_mnist().display());
+    let output = make(&["python", "EPOCHS=1", &data]);
+    assert_says(&output, &["1000 training and 500 test images", "epoch 1/1", "of 500)", "true"]);
+    assert!(is_png(&png), "{output}");
+}
+
+// ---- make
+
+#[test]
+fn make_runs_the_main_sample() {
+    let out = tempfile::tempdir().unwrap();
+    let data = format!("LENET_DATA={}", small_fashion_mnist().display());
+    let output = run(command("make")
+        .args(["-C", "examples", "run", "EPOCHS=1", "PRESET=classic", &data])
+        .arg(format!("OUT={}", out.path().display())));
+    assert_says(&output, &["AvgPool2d", "classic, learning rate 0.9", "bit-identical"]);
+    assert!(out.path().join("fashion_mnist.safetensors").is_file());
+    assert!(out.path().join("training.svg").is_file());
+
+    let missing = ["-C", "examples", "run", "LENET_DATA=/no/such"];
+    assert_says(&fails(command("make").args(missing)), &["/no/such"]);
+}

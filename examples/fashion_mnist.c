@@ -23,10 +23,10 @@
 #include "settings.h"
 #include "terminal_image.h"
 
-/* Until the fused engine is there; then d2l's: classic, 10 epochs, batches of 256. */
-#define PRESET "modern"
-#define EPOCHS 1
-#define BATCH 64
+/* d2l's. */
+#define PRESET "classic"
+#define EPOCHS 10
+#define BATCH 256
 
 #define POINTS_PER_EPOCH 5 /* of the training curves, as d2l plots them */
 

@@ -1,4 +1,4 @@
-"""Trains LeNet from Python and plots the curves: train.py [FOLDER | --made] [--epochs 1] [--out .]"""
+"""Trains LeNet from Python and plots the curves: train.py [FOLDER | --made] [--epochs 10] [--out .]"""
 
 import argparse
 import os
@@ -56,8 +56,8 @@ def main():
     data.add_argument("folder", nargs="?", help="of the four IDX files; else LENET_DATA or what `make data` fetched")
     data.add_argument("--made", action="store_true", help="made-up images instead: takes seconds")
     parser.add_argument("--preset", choices=lenet.PRESETS, default="modern")
-    parser.add_argument("--epochs", type=int, help="1; with --made, 10")
-    parser.add_argument("--batch", type=int, help="64; with --made, 16")
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--batch", type=int, help="256; with --made, 16")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lr", type=float, help="learning rate; else the preset's")
     parser.add_argument("--out", type=Path, default=Path("."), help="folder for lenet.safetensors and training.png")
@@ -73,8 +73,7 @@ def main():
         if folder is None:
             parser.error("no data: name a folder, or try --made; `make -C examples data` fetches Fashion-MNIST")
         train, test, names = open_folder(folder, "train"), open_folder(folder, "t10k"), FASHION
-    epochs = arguments.epochs or (10 if arguments.made else 1)
-    batch = arguments.batch or (16 if arguments.made else 64)
+    batch = arguments.batch or (16 if arguments.made else 256)
 
     height, width = train.size
     options = {"learning_rate": arguments.lr} if arguments.lr is not None else {}
@@ -102,7 +101,7 @@ def main():
             curves["train accuracy"].append((at, now.accuracy))
 
     try:
-        model.fit(train, test, epochs, batch, progress)
+        model.fit(train, test, arguments.epochs, batch, progress)
     except KeyboardInterrupt:
         print("stopped; what was trained is kept")
 

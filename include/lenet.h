@@ -151,8 +151,8 @@ typedef struct lenet_options {
     int32_t device_index;
     /**
      * Threads that may compute, at most 1024. 0: as many as this process may use (affinity,
-     * cgroup). 1: no thread is ever made. This version computes on the caller's thread, whatever
-     * the number.
+     * cgroup). 1: no thread is ever made. Threads live for the length of a call, small batches
+     * stay on the caller's; the number changes no bit of any result.
      */
     uint32_t num_threads;
     /**
@@ -440,7 +440,7 @@ typedef struct lenet_metrics {
 
 /**
  * The process was forked and what the call needs, threads or a GPU, stayed with the parent. The
- * default engine of this version has nothing of the kind and computes in a child too.
+ * default engine keeps nothing of the kind and computes in a child too.
  */
 #define LENET_ERROR_FORKED 17
 

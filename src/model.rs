@@ -391,8 +391,12 @@ pub fn reserve<T>(vec: &mut Vec<T>, additional: usize) -> Result<()> {
 }
 
 fn open(options: Options) -> Result<(Options, Box<dyn Engine>)> {
-    let (engine, device) =
-        engine::open(options.device, options.device_index, options.normalization)?;
+    let (engine, device) = engine::open(
+        options.device,
+        options.device_index,
+        options.num_threads,
+        options.normalization,
+    )?;
     // AUTO's index chooses among GPUs; the CPU that it may become is the only one.
     let device_index = if device == DeviceChoice::Cpu { 0 } else { options.device_index };
     Ok((Options { device, device_index, ..options }, engine))

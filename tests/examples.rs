@@ -146,11 +146,14 @@ fn custom_loop_trains_on_made_images_and_on_files() {
 fn fashion_mnist_does_the_whole_job() {
     for compiler in COMPILERS {
         let sample = Sample::compile("fashion_mnist", compiler);
-        let output = run(sample.command().arg(small_fashion_mnist()).env("EPOCHS", "1"));
+        let settings = [("EPOCHS", "1"), ("PRESET", "modern"), ("BATCH", "32")];
+        let output = run(sample.command().arg(small_fashion_mnist()).envs(settings));
         // The layer table, with shapes and the number of parameters.
         assert_says(&output, &["conv1", "16 x 10 x 10", "MaxPool2d", "fc3", " 61706\n"]);
         assert_says(&output, &["1000 training and 500 test images", "epoch 1/1"]);
         assert_says(&output, &["test accuracy", "of 500)", "T-shirt/top", "Ankle boot"]);
+        let accuracy = output.split("\ntest accuracy ").nth(1).unwrap().split(' ').next().unwrap();
+        assert!(accuracy.parse::<f64>().unwrap() > 0.3, "{accuracy} after 32 steps");
         assert_says(&output, &["the probabilities of 500 test images are bit-identical"]);
         assert_says(&output, &["the first test images", "curves in ./training.svg"]);
 

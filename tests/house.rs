@@ -16,8 +16,7 @@ mod sources {
         }
     }
 
-    /// Each file of src, by its path from there, with its lines of code: (number, text before `//`),
-    /// without its tests.
+    /// Each file of src, by its path from there, with its lines of code: (number, text before `//`).
     pub fn code() -> Vec<(String, Vec<(usize, String)>)> {
         let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
         let mut files = Vec::new();
@@ -27,7 +26,6 @@ mod sources {
         let lines = |path: &Path| {
             let text = fs::read_to_string(path).unwrap();
             let code = text.lines().map(|line| line.split("//").next().unwrap().trim().to_string());
-            let code = code.take_while(|line| line != "#[cfg(test)]"); // at a file's end here
             (1..).zip(code).filter(|(_, line)| !line.is_empty()).collect()
         };
         let name = |path: &Path| path.strip_prefix(&src).unwrap().to_str().unwrap().to_string();
@@ -79,12 +77,14 @@ fn the_library_prints_nothing() {
     assert_eq!(found, [""; 0]);
 }
 
-/// When a file passes 400 lines of code, look whether it is two rooms.
+/// When a file passes 400 lines of code, look whether it is two rooms. Its tests do not count.
 #[test]
 fn a_file_is_one_room() {
     const LONGER_FOR_A_REASON: [(&str, &str); 0] = [];
     for (file, lines) in sources::code() {
+        let tests = lines.iter().position(|(_, line)| line == "mod tests {");
+        let length = tests.unwrap_or(lines.len());
         let excused = LONGER_FOR_A_REASON.iter().any(|(name, _)| *name == file);
-        assert!(lines.len() <= 400 || excused, "src/{file} has {} lines of code", lines.len());
+        assert!(length <= 400 || excused, "src/{file} has {length} lines of code");
     }
 }

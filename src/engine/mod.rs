@@ -4,6 +4,8 @@
 mod candle;
 mod fused;
 
+pub use fused::threads::THREAD_NAME;
+
 use self::candle::CandleEngine;
 use crate::error::{Code, Error, Result};
 use crate::parameters::Parameters;
@@ -136,10 +138,12 @@ impl CpuEngine {
         }
     }
 
-    fn open(self, normalization: Normalization) -> Box<dyn Engine> {
+    fn open(self, num_threads: u32, normalization: Normalization) -> Box<dyn Engine> {
         match self {
-            CpuEngine::Fused => Box::new(FusedEngine::new(Arch::new(), normalization)),
-            CpuEngine::Portable => Box::new(FusedEngine::new(Arch::Scalar, normalization)),
+            CpuEngine::Fused => Box::new(FusedEngine::new(Arch::new(), num_threads, normalization)),
+            CpuEngine::Portable => {
+                Box::new(FusedEngine::new(Arch::Scalar, num_threads, normalization))
+            }
             CpuEngine::Candle => Box::new(CandleEngine::new(Device::Cpu, normalization)),
         }
     }
@@ -175,6 +179,7 @@ pub fn device_count(choice: DeviceChoice) -> u32 {
 pub fn open(
     choice: DeviceChoice,
     index: i32,
+    num_threads: u32,
     normalization: Normalization,
 ) -> Result<(Box<dyn Engine>, DeviceChoice)> {
     let unavailable = |message: String| Err(Error::new(Code::DeviceUnavailable, message));
@@ -186,7 +191,7 @@ pub fn open(
             unavailable(format!("device_index is {index}; there is one CPU device, index 0"))
         }
         DeviceChoice::Cpu | DeviceChoice::Auto => {
-            Ok((CpuEngine::chosen()?.open(normalization), DeviceChoice::Cpu))
+            Ok((CpuEngine::chosen()?.open(num_threads, normalization), DeviceChoice::Cpu))
         }
     }
 }

@@ -2,6 +2,7 @@
 //! ever printed or leaves the library.
 
 use super::types::lenet_status;
+use crate::engine::THREAD_NAME;
 use crate::error::{Code, Error, Result};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -53,8 +54,9 @@ fn catch<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
     })
 }
 
-/// Rust's default hook prints panics to stderr. Ours notes the place instead, for threads inside a
-/// fence; others (a Rust host that links this crate) keep the hook that was there.
+/// Rust's default hook prints panics to stderr. Ours is silent on threads inside a fence, where it
+/// notes the place, and on those that compute for them; others (a Rust host that links this crate)
+/// keep the hook that was there.
 fn silence_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -63,7 +65,7 @@ fn silence_panics() {
             if INSIDE.get() {
                 let place = info.location().map(ToString::to_string).unwrap_or_default();
                 PANIC_PLACE.set(place);
-            } else {
+            } else if std::thread::current().name() != Some(THREAD_NAME) {
                 previous(info);
             }
         }));

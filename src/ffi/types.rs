@@ -45,7 +45,7 @@ pub const LENET_ERROR_CANCELLED: lenet_status = 15;
 /// The model is being changed further up on this thread's own stack.
 pub const LENET_ERROR_BUSY: lenet_status = 16;
 /// The process was forked and what the call needs, threads or a GPU, stayed with the parent. The
-/// default engine of this version has nothing of the kind and computes in a child too.
+/// default engine keeps nothing of the kind and computes in a child too.
 pub const LENET_ERROR_FORKED: lenet_status = 17;
 /// A defect in the library. The process lives on; the model refuses further training, but still
 /// predicts and saves its last good step.
@@ -110,8 +110,8 @@ pub struct lenet_options {
     /// Which device of that kind, from 0.
     pub device_index: i32,
     /// Threads that may compute, at most 1024. 0: as many as this process may use (affinity,
-    /// cgroup). 1: no thread is ever made. This version computes on the caller's thread, whatever
-    /// the number.
+    /// cgroup). 1: no thread is ever made. Threads live for the length of a call, small batches
+    /// stay on the caller's; the number changes no bit of any result.
     pub num_threads: u32,
     /// Rows of an image: 16 to 256, a multiple of 4. Presets: 28.
     pub height: u32,

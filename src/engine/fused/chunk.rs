@@ -348,12 +348,11 @@ impl<S: Simd> Chunk<S> {
         }
     }
 
-    /// Adds the convolutions' gradients, summed over the lanes, to the head of `gradient`, and
-    /// begins new sums.
+    /// Writes the convolutions' gradients, summed over the lanes, and begins new sums.
     #[inline(always)]
     pub fn drain_convolution_sums(&mut self, gradient: &mut [f32]) {
         for (sum, gradient) in self.convolution_sums.iter_mut().zip(gradient) {
-            *gradient += self.simd.reduce_sum_f32s(*sum);
+            *gradient = self.simd.reduce_sum_f32s(*sum);
             *sum = self.simd.splat_f32s(0.0);
         }
     }

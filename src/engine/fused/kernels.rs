@@ -6,6 +6,7 @@
 //! spilled from 16 registers.
 
 use pulp::{Simd, bytemuck};
+use std::ops::Range;
 
 /// Outputs that one pass of `correlate` accumulates, and neighbouring positions of each.
 pub const OUTPUTS: usize = 6;
@@ -151,26 +152,27 @@ pub fn convolution_weights<S: Simd, const K: usize>(
     *sums = local;
 }
 
-/// The weight gradient of a linear layer from image-major rows: gradient[o][i] += the sum over the
-/// images of delta[n][o] * x[n][i]. Here the lanes are neighbouring inputs; rows of `x` are padded to
-/// whole pairs of vectors.
+/// The weight gradient of a block of a linear layer's outputs from image-major rows:
+/// gradient[o][i] += the sum over the images of delta[n][block.start + o] * x[n][i]. Here the lanes
+/// are neighbouring inputs; rows of `x` are padded to whole pairs of vectors.
 #[inline(always)]
 pub fn linear_weights<S: Simd>(
     simd: S,
-    images: usize,
     (deltas, outputs): (&[f32], usize),
+    block: Range<usize>,
     (x, x_stride): (&[S::f32s], usize),
     inputs: usize,
     gradient: &mut [f32],
 ) {
-    for first in (0..outputs).step_by(OUTPUTS) {
-        let delta = |n: usize, a: usize| deltas[n * outputs + (first + a).min(outputs - 1)];
+    for first in block.clone().step_by(OUTPUTS) {
+        let count = OUTPUTS.min(block.end - first);
         for i in (0..x_stride).step_by(POSITIONS) {
             let mut sums = [[simd.splat_f32s(0.0); POSITIONS]; OUTPUTS];
-            for n in 0..images {
-                let x = &x[n * x_stride + i..][..POSITIONS];
+            for (deltas, x) in deltas.chunks_exact(outputs).zip(x.chunks_exact(x_stride)) {
+                let (deltas, x) = (&deltas[first..first + count], &x[i..i + POSITIONS]);
                 for (a, sum) in sums.iter_mut().enumerate() {
-                    let delta = simd.splat_f32s(delta(n, a));
+                    // Past the block's end some output is summed again, for nothing.
+                    let delta = simd.splat_f32s(deltas[a.min(count - 1)]);
                     for b in 0..POSITIONS {
                         sum[b] = simd.mul_add_e_f32s(delta, x[b], sum[b]);
                     }
@@ -178,9 +180,9 @@ pub fn linear_weights<S: Simd>(
             }
             let start = i * S::F32_LANES;
             let length = (POSITIONS * S::F32_LANES).min(inputs.saturating_sub(start));
-            for (a, sum) in sums.iter().enumerate().take(outputs - first) {
+            for (a, sum) in sums.iter().enumerate().take(count) {
                 let sum: &[f32] = bytemuck::cast_slice(sum);
-                let row = &mut gradient[(first + a) * inputs + start..][..length];
+                let row = &mut gradient[(first - block.start + a) * inputs + start..][..length];
                 row.iter_mut().zip(sum).for_each(|(g, s)| *g += s);
             }
         }

@@ -2,25 +2,28 @@
 //! with the images in the lanes of the vectors.
 //!
 //! Candle owns the parameters and enters through its custom operations on the flat tensor. The
-//! definition of what is computed is `network.rs`; the tests hold this engine to it. It computes on
-//! the caller's thread and starts no other.
+//! definition of what is computed is `network.rs`; the tests hold this engine to it. The result does
+//! not depend on the number of threads: what is summed is summed in the order of the images.
 
 mod activations;
 mod chunk;
 mod kernels;
+mod slab;
+pub mod threads;
 
 use super::{Engine, Gradient, Images, Normalization, argmax};
-use crate::architecture::{Architecture, FC1_FEATURES, FC2_FEATURES};
+use crate::architecture::Architecture;
 use crate::error::Result;
 use crate::parameters::Parameters;
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Shape};
 use chunk::{
     BackwardWeights, CONVOLUTION_PARAMETERS, Chunk, ForwardWeights, Geometry, images_per_chunk,
 };
-use kernels::{POSITIONS, linear_weights};
 use pulp::{Arch, Simd, WithSimd};
+use slab::{Rows, Slab};
 use std::cell::Cell;
 use std::ops::Range;
+use threads::share;
 
 /// Images between two passes over the linear layers' weight gradients; their activations and
 /// gradients wait meanwhile, 0.8 MB for 28x28 images.
@@ -29,20 +32,30 @@ const SLAB: usize = 256;
 pub struct FusedEngine {
     normalization: Normalization,
     arch: Arch,
+    threads: usize,
 }
 
 impl FusedEngine {
-    pub fn new(arch: Arch, normalization: Normalization) -> Self {
-        FusedEngine { normalization, arch }
+    pub fn new(arch: Arch, num_threads: u32, normalization: Normalization) -> Self {
+        FusedEngine { normalization, arch, threads: threads::count(num_threads) }
+    }
+
+    fn batch<'a>(&self, parameters: &Parameters, images: &'a Images<'a>) -> Batch<'a> {
+        let (normalization, threads) = (self.normalization, self.threads);
+        Batch { architecture: parameters.architecture(), normalization, images, threads }
     }
 }
 
-/// The batch and where it goes to the network.
+/// Fewer chunks than this for each thread are not worth starting it.
+const CHUNKS_PER_THREAD: usize = 2;
+
+/// The batch and how it goes to the network.
 #[derive(Clone, Copy)]
 struct Batch<'a> {
     architecture: Architecture,
     normalization: Normalization,
     images: &'a Images<'a>,
+    threads: usize,
 }
 
 impl Batch<'_> {
@@ -55,6 +68,14 @@ impl Batch<'_> {
             self.normalization.apply(pixels);
             chunk.load(i, pixels);
         }
+    }
+
+    /// The images of `range` in whole chunks, a part for each thread that is worth it.
+    fn parts<S: Simd>(&self, range: Range<usize>) -> Vec<Range<usize>> {
+        let size = images_per_chunk::<S>();
+        let count = range.len().div_ceil(size);
+        let threads = self.threads.min(count / CHUNKS_PER_THREAD).max(1);
+        chunks(range, count.div_ceil(threads) * size).collect()
     }
 }
 
@@ -70,11 +91,7 @@ impl Engine for FusedEngine {
         range: Range<usize>,
         out: &mut Vec<f32>,
     ) -> Result<()> {
-        let batch = Batch {
-            architecture: parameters.architecture(),
-            normalization: self.normalization,
-            images,
-        };
+        let batch = self.batch(parameters, images);
         let op = LogitsOp { batch, range, arch: self.arch };
         let logits = parameters.flat().apply_op1_no_bwd(&op)?;
         let (storage, _) = logits.storage_and_layout();
@@ -90,11 +107,7 @@ impl Engine for FusedEngine {
         images: &Images,
         labels: &[u8],
     ) -> Result<Gradient> {
-        let batch = Batch {
-            architecture: parameters.architecture(),
-            normalization: self.normalization,
-            images,
-        };
+        let batch = self.batch(parameters, images);
         let op = GradientOp { batch, labels, arch: self.arch, seen: Cell::default() };
         let flat = parameters.flat().apply_op1_no_bwd(&op)?;
         let Seen { loss, correct } = op.seen.get();
@@ -139,18 +152,46 @@ impl WithSimd for Logits<'_> {
         let batch = self.op.batch;
         let classes = batch.architecture.classes();
         let weights = ForwardWeights::new(batch.architecture, self.flat);
-        let mut chunk = Chunk::new(simd, Geometry::new(batch.architecture));
-        let mut pixels = Vec::new();
         let mut logits = vec![0.0; self.op.range.len() * classes];
-        let rows = logits.chunks_mut(classes * images_per_chunk::<S>());
-        for (range, rows) in chunks(self.op.range.clone(), images_per_chunk::<S>()).zip(rows) {
-            batch.load(&mut chunk, range, &mut pixels);
-            chunk.forward(&weights);
+        let mut rest = logits.as_mut_slice();
+        let mut jobs = Vec::new();
+        for part in batch.parts::<S>(self.op.range.clone()) {
+            let (rows, later) = rest.split_at_mut(part.len() * classes);
+            rest = later;
+            let weights = &weights;
+            jobs.push(move || {
+                simd.vectorize(
+                    #[inline(always)]
+                    || batch.forward(simd, weights, part, rows),
+                );
+            });
+        }
+        share(batch.threads, jobs);
+        logits
+    }
+}
+
+impl Batch<'_> {
+    /// The logits of some of the images.
+    #[inline(always)]
+    fn forward<S: Simd>(
+        &self,
+        simd: S,
+        weights: &ForwardWeights,
+        images: Range<usize>,
+        rows: &mut [f32],
+    ) {
+        let classes = self.architecture.classes();
+        let mut chunk = Chunk::new(simd, Geometry::new(self.architecture));
+        let mut pixels = Vec::new();
+        let rows = rows.chunks_mut(classes * images_per_chunk::<S>());
+        for (range, rows) in chunks(images, images_per_chunk::<S>()).zip(rows) {
+            self.load(&mut chunk, range, &mut pixels);
+            chunk.forward(weights);
             for (i, row) in rows.chunks_exact_mut(classes).enumerate() {
                 chunk.values(3, i, row);
             }
         }
-        logits
     }
 }
 
@@ -197,105 +238,93 @@ impl WithSimd for LossAndGradient<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
         let GradientOp { batch, labels, .. } = *self.op;
-        let forward = ForwardWeights::new(batch.architecture, self.flat);
-        let backward = BackwardWeights::new(batch.architecture, self.flat);
-        let mut chunk = Chunk::new(simd, Geometry::new(batch.architecture));
-        let mut slab = Slab::<S>::new(simd, batch.architecture, labels.len().min(SLAB));
+        let weights = Weights {
+            forward: ForwardWeights::new(batch.architecture, self.flat),
+            backward: BackwardWeights::new(batch.architecture, self.flat),
+        };
+        let mut slab = Slab::new(simd, batch.architecture, labels.len().min(SLAB));
         let mut gradient = vec![0.0; self.flat.len()];
         let mut seen = Seen::default();
-        let mut pixels = Vec::new();
-        let mut row = vec![0.0; batch.architecture.classes()];
-        for slab_range in chunks(0..labels.len(), SLAB) {
-            for range in chunks(slab_range.clone(), images_per_chunk::<S>()) {
-                batch.load(&mut chunk, range.clone(), &mut pixels);
-                chunk.forward(&forward);
-                for i in 0..images_per_chunk::<S>() {
-                    match range.clone().nth(i) {
-                        Some(image) => {
-                            chunk.values(3, i, &mut row);
-                            let label = usize::from(labels[image]);
-                            seen.correct += usize::from(argmax(&row) == label);
-                            seen.loss += cross_entropy_gradient(&mut row, label, labels.len());
-                        }
-                        // A lane that is left over contributes nothing.
-                        None => row.fill(0.0),
-                    }
-                    chunk.set_logits_gradient(i, &row);
-                }
-                chunk.backward(&backward);
-                chunk.drain_convolution_sums(&mut gradient[..CONVOLUTION_PARAMETERS]);
-                for (i, image) in range.enumerate() {
-                    slab.keep(&chunk, i, image - slab_range.start);
-                }
+        for range in chunks(0..labels.len(), SLAB) {
+            let count = range.len().div_ceil(images_per_chunk::<S>());
+            let mut notes = vec![ChunkNotes::default(); count];
+            let (mut rows, mut rest) = (slab.rows(), notes.as_mut_slice());
+            let mut jobs = Vec::new();
+            for part in batch.parts::<S>(range.clone()) {
+                let (own, later) = rows.split_at(part.len());
+                rows = later;
+                let (notes, later) =
+                    rest.split_at_mut(part.len().div_ceil(images_per_chunk::<S>()));
+                rest = later;
+                let weights = &weights;
+                jobs.push(move || {
+                    simd.vectorize(
+                        #[inline(always)]
+                        || batch.forward_backward(simd, weights, labels, part, own, notes),
+                    );
+                });
             }
-            slab.add_weight_gradients(slab_range.len(), &mut gradient);
+            share(batch.threads, jobs);
+            for note in &notes {
+                seen.loss += note.seen.loss;
+                seen.correct += note.seen.correct;
+                gradient.iter_mut().zip(&note.convolutions).for_each(|(g, c)| *g += c);
+            }
+            let threads = batch.threads.min(count / CHUNKS_PER_THREAD).max(1);
+            slab.add_weight_gradients(range.len(), &mut gradient, threads);
         }
         (gradient, seen)
     }
 }
 
-/// Image-major activations and gradients of the linear layers, for their weight gradients.
-struct Slab<S: Simd> {
-    simd: S,
-    architecture: Architecture,
-    layers: [SlabLayer<S::f32s>; 3],
+struct Weights {
+    forward: ForwardWeights,
+    backward: BackwardWeights,
 }
 
-struct SlabLayer<V> {
-    inputs: usize,
-    outputs: usize,
-    /// (images, inputs), rows padded with zeros to whole pairs of vectors.
-    values: Vec<V>,
-    /// Vectors a row.
-    stride: usize,
-    /// (images, outputs)
-    gradients: Vec<f32>,
+/// What comes of one chunk and is summed up in the chunks' order.
+#[derive(Clone, Default)]
+struct ChunkNotes {
+    seen: Seen,
+    /// Gradients of the convolutions' parameters.
+    convolutions: Vec<f32>,
 }
 
-impl<S: Simd> Slab<S> {
+impl Batch<'_> {
+    /// Some of the images forward and backward; their rows of the slab, their chunks' notes.
     #[inline(always)]
-    fn new(simd: S, architecture: Architecture, images: usize) -> Self {
-        let layer = |inputs: usize, outputs: usize| {
-            let stride = inputs.div_ceil(POSITIONS * S::F32_LANES) * POSITIONS;
-            let values = vec![simd.splat_f32s(0.0); images * stride];
-            SlabLayer { inputs, outputs, values, stride, gradients: vec![0.0; images * outputs] }
-        };
-        let layers = [
-            layer(architecture.features(), FC1_FEATURES),
-            layer(FC1_FEATURES, FC2_FEATURES),
-            layer(FC2_FEATURES, architecture.classes()),
-        ];
-        Slab { simd, architecture, layers }
-    }
-
-    /// Keeps image `i` of the chunk as the slab's image `n`.
-    #[inline(always)]
-    fn keep(&mut self, chunk: &Chunk<S>, i: usize, n: usize) {
-        for (l, layer) in self.layers.iter_mut().enumerate() {
-            let row = &mut layer.values[n * layer.stride..(n + 1) * layer.stride];
-            let row: &mut [f32] = pulp::bytemuck::cast_slice_mut(row);
-            chunk.values(l, i, &mut row[..layer.inputs]);
-            chunk.gradients(l + 1, i, &mut layer.gradients[n * layer.outputs..][..layer.outputs]);
-        }
-    }
-
-    #[inline(always)]
-    fn add_weight_gradients(&self, images: usize, gradient: &mut [f32]) {
-        let specs = self.architecture.parameters();
-        for (l, layer) in self.layers.iter().enumerate() {
-            let (weight, bias) = (specs[4 + 2 * l], specs[5 + 2 * l]);
-            let gradients = &layer.gradients[..images * layer.outputs];
-            linear_weights(
-                self.simd,
-                images,
-                (gradients, layer.outputs),
-                (&layer.values, layer.stride),
-                layer.inputs,
-                &mut gradient[weight.range()],
-            );
-            let bias = &mut gradient[bias.range()];
-            for row in gradients.chunks_exact(layer.outputs) {
-                bias.iter_mut().zip(row).for_each(|(b, d)| *b += d);
+    fn forward_backward<S: Simd>(
+        &self,
+        simd: S,
+        weights: &Weights,
+        labels: &[u8],
+        images: Range<usize>,
+        mut slab: Rows<S::f32s>,
+        notes: &mut [ChunkNotes],
+    ) {
+        let mut chunk = Chunk::new(simd, Geometry::new(self.architecture));
+        let mut pixels = Vec::new();
+        let mut row = vec![0.0; self.architecture.classes()];
+        let first = images.start;
+        for (range, note) in chunks(images, images_per_chunk::<S>()).zip(notes) {
+            self.load(&mut chunk, range.clone(), &mut pixels);
+            chunk.forward(&weights.forward);
+            for i in 0..images_per_chunk::<S>() {
+                if i < range.len() {
+                    chunk.values(3, i, &mut row);
+                    let label = usize::from(labels[range.start + i]);
+                    note.seen.correct += usize::from(argmax(&row) == label);
+                    note.seen.loss += cross_entropy_gradient(&mut row, label, labels.len());
+                } else {
+                    row.fill(0.0); // a lane that is left over contributes nothing
+                }
+                chunk.set_logits_gradient(i, &row);
+            }
+            chunk.backward(&weights.backward);
+            note.convolutions.resize(CONVOLUTION_PARAMETERS, 0.0);
+            chunk.drain_convolution_sums(&mut note.convolutions);
+            for (i, image) in range.enumerate() {
+                slab.keep(&chunk, i, image - first);
             }
         }
     }
@@ -398,7 +427,7 @@ mod tests {
 
         let images =
             Images { pixels: Pixels::Byte(&pixels), size: architecture.pixels(), order: None };
-        let engine = FusedEngine::new(arch, NORMALIZATION);
+        let engine = FusedEngine::new(arch, 1, NORMALIZATION);
         let mut ours = Vec::new();
         engine.logits(&parameters, &images, 0..n, &mut ours).unwrap();
         check_close("logits", &ours, &logits)?;
@@ -456,6 +485,37 @@ mod tests {
         for architecture in every_combination(20, 16, 7) {
             for n in [1, 2, 3, 33] {
                 assert_candles(architecture, Arch::Scalar, n);
+            }
+        }
+    }
+
+    #[test]
+    fn the_number_of_threads_changes_no_bit() {
+        for architecture in every_combination(16, 20, 5) {
+            let parameters = Parameters::xavier(architecture, 3, &Device::Cpu).unwrap();
+            for n in [1, 70, 300] {
+                let (pixels, labels) = made_batch(architecture, n, 7);
+                let images = Images {
+                    pixels: Pixels::Byte(&pixels),
+                    size: architecture.pixels(),
+                    order: None,
+                };
+                let run = |threads| {
+                    let engine = FusedEngine::new(Arch::new(), threads, NORMALIZATION);
+                    let mut logits = Vec::new();
+                    engine.logits(&parameters, &images, 0..n, &mut logits).unwrap();
+                    let gradient = engine.gradient(&parameters, &images, &labels).unwrap();
+                    (
+                        logits,
+                        gradient.loss,
+                        gradient.correct,
+                        gradient.flat.to_vec1::<f32>().unwrap(),
+                    )
+                };
+                let one = run(1);
+                for threads in [2, 3, 8] {
+                    assert!(run(threads) == one, "{architecture:?}, {n} images, {threads} threads");
+                }
             }
         }
     }

@@ -52,7 +52,7 @@ check:
 
 # command:Debian package
 TOOLS := gcc:gcc g++:g++ clang:clang clang++:clang git:git nm:binutils readelf:binutils \
-    pkg-config:pkg-config valgrind:valgrind $(PYTHON):python3
+    pkg-config:pkg-config $(PYTHON):python3
 
 check-tools:
 	@command -v $(CARGO) >/dev/null || { echo 'cargo is missing: https://rustup.rs' >&2; exit 1; }
@@ -91,7 +91,7 @@ check-build: all
 
 # The other samples, and these again with every warning an error: tests/examples.rs.
 check-samples:
-	@$(MAKE) --no-print-directory -C examples run-quickstart run-custom-loop EPOCHS=2
+	@$(MAKE) --no-print-directory -C examples run-quickstart run-quickstart-cpp run-custom-loop EPOCHS=2
 
 # All with the engine of this CPU, then what computes with the two others.
 check-test:

@@ -18,6 +18,7 @@ const COMPILERS: [&str; 2] = ["gcc", "clang"];
 fn sources(sample: &str) -> &'static [&'static str] {
     match sample {
         "quickstart" => &["quickstart.c"],
+        "quickstart_cpp" => &["quickstart.cpp"],
         "custom_loop" => &["custom_loop.c", "data_folder.c", "settings.c"],
         "fashion_mnist" => {
             &["fashion_mnist.c", "data_folder.c", "plot_svg.c", "settings.c", "terminal_image.c"]
@@ -37,7 +38,8 @@ impl Sample {
         let library = release_folder().join("liblenet.so");
         std::os::unix::fs::symlink(&library, folder.path().join("liblenet.so.1")).unwrap();
         run(command(compiler)
-            .args(["-std=c99", "-O2", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-Iinclude"])
+            .arg(if compiler.ends_with("++") { "-std=c++17" } else { "-std=c99" })
+            .args(["-O2", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-Iinclude"])
             .args(sources(name).iter().map(|file| format!("examples/{file}")))
             .arg("-o")
             .arg(folder.path().join("sample"))
@@ -119,6 +121,16 @@ fn quickstart_learns_saves_and_loads() {
         let output = run(&mut sample.command());
         assert_says(&output, &["step 10: loss", "step 30: loss", "100 of 100 right"]);
         assert!(sample.path("quickstart.safetensors").is_file());
+    }
+}
+
+#[test]
+fn quickstart_in_cpp_does_the_same_and_throws() {
+    for compiler in ["g++", "clang++"] {
+        let sample = Sample::compile("quickstart_cpp", compiler);
+        let output = run(&mut sample.command());
+        assert_says(&output, &["epoch 10: loss", "100 of 100 right", "model predicts the same"]);
+        assert_says(&output, &["LENET_ERROR_LABEL_OUT_OF_RANGE: labels[17] is 12"]);
     }
 }
 

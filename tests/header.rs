@@ -144,6 +144,29 @@ fn the_header_compiles_without_a_warning_in_every_dialect() {
     }
 }
 
+/// lenet.hpp, alone and twice, with all that it wraps called.
+#[test]
+fn the_cpp_header_compiles_without_a_warning_and_works() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = release_folder().join("liblenet.so");
+    std::os::unix::fs::symlink(&library, folder.path().join("liblenet.so.1")).unwrap();
+    for compiler in ["g++", "clang++"] {
+        for dialect in ["c++17", "c++20"] {
+            let warnings =
+                ["-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Werror"];
+            run(command(compiler)
+                .arg(format!("-std={dialect}"))
+                .args(warnings)
+                .args(["-Iinclude", "tests/header/wrapper.cpp", "-o"])
+                .arg(folder.path().join("wrapper"))
+                .arg(&library)
+                .arg("-Wl,-rpath,$ORIGIN"));
+            let wrapper = folder.path().join("wrapper");
+            run(command(wrapper.to_str().unwrap()).current_dir(&folder));
+        }
+    }
+}
+
 /// build.rs refreshes the header in a checkout, so what is out of date shows as a difference.
 #[test]
 fn the_committed_header_is_what_src_ffi_says() {

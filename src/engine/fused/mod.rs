@@ -29,6 +29,10 @@ use threads::share;
 /// gradients wait meanwhile, 0.8 MB for 28x28 images.
 const SLAB: usize = 256;
 
+/// Images whose logits are computed at once: enough for every thread, and no second copy of all the
+/// logits of a huge call.
+const BLOCK: usize = 8192;
+
 pub struct FusedEngine {
     normalization: Normalization,
     arch: Arch,
@@ -92,11 +96,13 @@ impl Engine for FusedEngine {
         out: &mut Vec<f32>,
     ) -> Result<()> {
         let batch = self.batch(parameters, images);
-        let op = LogitsOp { batch, range, arch: self.arch };
-        let logits = parameters.flat().apply_op1_no_bwd(&op)?;
-        let (storage, _) = logits.storage_and_layout();
-        if let candle_core::Storage::Cpu(storage) = &*storage {
-            out.extend_from_slice(storage.as_slice()?);
+        for range in chunks(range, BLOCK) {
+            let op = LogitsOp { batch, range, arch: self.arch };
+            let logits = parameters.flat().apply_op1_no_bwd(&op)?;
+            let (storage, _) = logits.storage_and_layout();
+            if let candle_core::Storage::Cpu(storage) = &*storage {
+                out.extend_from_slice(storage.as_slice()?);
+            }
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 RELEASE := target/release
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 MAJOR := $(firstword $(subst ., ,$(VERSION)))
-HEADERS := include/lenet.h $(wildcard include/lenet.hpp)
+HEADERS := include/lenet.h include/lenet.hpp
 SOURCES := Cargo.toml Cargo.lock build.rs cbindgen.toml $(shell find src -name '*.rs')
 REFERENCE_VENV := target/reference-venv
 

@@ -1,6 +1,6 @@
-//! Reading regular files, and writing one so that its path holds the whole old contents or the whole new ones, whatever
-//! happens: a temporary file in the same folder, written and synced, then renamed over the path, and
-//! the folder synced so that the new name survives a power cut as well.
+//! Reading regular files, and writing one so that its path holds the whole old contents or the whole
+//! new ones, whatever happens: a temporary file in the same folder, written and synced, then renamed
+//! over the path, and the folder synced so that the new name survives a power cut as well.
 
 use crate::error::{Code, Error, Result};
 use std::fs::{self, File, Permissions};

@@ -219,8 +219,8 @@ impl Model {
     pub fn compute_gradients(&self, pixels: Pixels, labels: &[u8]) -> Result<HostGradient> {
         let images = self.check_batch(pixels, labels)?;
         let gradient = self.engine.gradient(&self.state().parameters, &images, labels)?;
-        let flat = gradient.flat.to_vec1()?;
-        check_finite_step("the gradient", gradient.loss, &[&gradient.flat])?;
+        let flat: Vec<f32> = gradient.flat.to_vec1()?;
+        check_finite_step("the gradient", gradient.loss, all_finite(&flat))?;
         Ok(HostGradient { loss: gradient.loss, flat })
     }
 
@@ -339,20 +339,23 @@ impl Training<'_> {
             step,
             state.learning_rate,
         )?;
-        let changed: Vec<&Tensor> = std::iter::once(&flat).chain(&optimizer).collect();
-        check_finite_step(&format!("step {step}"), loss, &changed)?;
+        let mut finite = true;
+        for changed in std::iter::once(&flat).chain(&optimizer) {
+            finite = finite && all_finite(&changed.to_vec1()?);
+        }
+        check_finite_step(&format!("step {step}"), loss, finite)?;
         let parameters = Parameters::new(self.model.architecture(), &flat)?;
         Ok(State { parameters, optimizer, step, epoch, ..state.clone() })
     }
 }
 
+fn all_finite(values: &[f32]) -> bool {
+    values.iter().all(|x| x.is_finite())
+}
+
 /// Refuses a step whose loss or any of whose results is not finite.
-fn check_finite_step(what: &str, loss: f32, tensors: &[&Tensor]) -> Result<()> {
-    let mut finite = loss.is_finite();
-    for tensor in tensors {
-        finite = finite && tensor.to_vec1::<f32>()?.iter().all(|x| x.is_finite());
-    }
-    if finite {
+fn check_finite_step(what: &str, loss: f32, results_finite: bool) -> Result<()> {
+    if loss.is_finite() && results_finite {
         return Ok(());
     }
     Err(Error::new(

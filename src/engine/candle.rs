@@ -5,7 +5,7 @@
 //! operations run on thread pools that candle makes once a process; they do not survive fork(), so
 //! a child of a process that used them is refused rather than left hanging.
 
-use super::{Engine, Gradient, Images, Normalization, argmax};
+use super::{Engine, Gradient, Images, Normalization, argmax, chunks};
 use crate::error::{Code, Error, Result};
 use crate::network;
 use crate::parameters::Parameters;
@@ -57,7 +57,7 @@ impl Engine for CandleEngine {
         out: &mut Vec<f32>,
     ) -> Result<()> {
         refuse_forked_child()?;
-        for chunk in chunks(range) {
+        for chunk in chunks(range, CHUNK) {
             let images = self.load(parameters, images, chunk)?;
             let logits = network::logits(parameters, &images)?;
             out.extend(logits.flatten_all()?.to_vec1::<f32>()?);
@@ -76,7 +76,7 @@ impl Engine for CandleEngine {
         let mut sum: Option<Tensor> = None;
         let mut loss = 0f32;
         let mut correct = 0;
-        for chunk in chunks(0..n) {
+        for chunk in chunks(0..n, CHUNK) {
             let labels = &labels[chunk.clone()];
             let classes: Vec<u32> = labels.iter().map(|&label| label.into()).collect();
             let classes = Tensor::from_vec(classes, labels.len(), &self.device)?;
@@ -100,11 +100,6 @@ impl Engine for CandleEngine {
         let flat = sum.ok_or_else(|| Error::new(Code::Internal, "an empty batch"))?;
         Ok(Gradient { loss, correct, flat })
     }
-}
-
-fn chunks(range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
-    let end = range.end;
-    range.step_by(CHUNK).map(move |start| start..end.min(start + CHUNK))
 }
 
 /// The first computation may start candle's pools; from then on they belong to that process.

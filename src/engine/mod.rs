@@ -196,6 +196,12 @@ pub fn open(
     }
 }
 
+/// The range in pieces of `size`, the last one perhaps smaller.
+fn chunks(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> {
+    let end = range.end;
+    range.step_by(size).map(move |start| start..end.min(start + size))
+}
+
 /// Index of the largest logit, the first one among equals.
 pub fn argmax(logits: &[f32]) -> usize {
     let mut best = 0;

@@ -176,13 +176,6 @@ impl<S: Simd> Chunk<S> {
         }
     }
 
-    /// Where image `i` of the chunk lies in (features, 2) of vectors: floats `start + f * step`.
-    #[inline(always)]
-    fn lane(i: usize) -> (usize, usize) {
-        let lanes = S::F32_LANES;
-        ((i / lanes) * lanes + i % lanes, TILES * lanes)
-    }
-
     /// Puts the pixels of image `i` of the chunk, as the network sees them, into its lane.
     #[inline(always)]
     pub fn load(&mut self, i: usize, pixels: &[f32]) {
@@ -210,9 +203,8 @@ impl<S: Simd> Chunk<S> {
     /// Sets the gradient of image `i`'s logits.
     #[inline(always)]
     pub fn set_logits_gradient(&mut self, i: usize, gradient: &[f32]) {
-        let (start, step) = Self::lane(i);
         let values: &mut [f32] = bytemuck::cast_slice_mut(&mut self.linear[3].gradient);
-        let places = values[start..].iter_mut().step_by(step);
+        let places = values[i..].iter_mut().step_by(images_per_chunk::<S>());
         places.zip(gradient).for_each(|(place, &g)| *place = g);
     }
 
@@ -294,19 +286,14 @@ impl<S: Simd> Chunk<S> {
                 for row in 0..KERNEL {
                     let x = &tile.pooled1[input * plane1 + row * g.width1..];
                     let at = |o: usize| (o * CONV1_CHANNELS + input) * kernel + row * KERNEL;
-                    let mut sums = two_rows::<S>(weights2, at(output), at(output + 1));
-                    let size = (g.height2, g.width2);
-                    convolution_weights(
+                    convolution_weights::<S, KERNEL>(
                         simd,
-                        deltas,
-                        g.border_width2,
-                        x,
-                        g.width1,
-                        size,
-                        &mut sums,
+                        (deltas, g.border_width2),
+                        (x, g.width1),
+                        (g.height2, g.width2),
+                        weights2,
+                        [at(output), at(output + 1)],
                     );
-                    weights2[at(output)..][..KERNEL].copy_from_slice(&sums[0]);
-                    weights2[at(output + 1)..][..KERNEL].copy_from_slice(&sums[1]);
                 }
             }
         }
@@ -339,11 +326,14 @@ impl<S: Simd> Chunk<S> {
             for row in 0..KERNEL {
                 let x = &tile.input[row * g.padded_width..];
                 let at = |o: usize| o * kernel + row * KERNEL;
-                let mut sums = two_rows::<S>(weights1, at(output), at(output + 1));
-                let size = (g.height, g.width);
-                convolution_weights(simd, deltas, g.width, x, g.padded_width, size, &mut sums);
-                weights1[at(output)..][..KERNEL].copy_from_slice(&sums[0]);
-                weights1[at(output + 1)..][..KERNEL].copy_from_slice(&sums[1]);
+                convolution_weights::<S, KERNEL>(
+                    simd,
+                    (deltas, g.width),
+                    (x, g.padded_width),
+                    (g.height, g.width),
+                    weights1,
+                    [at(output), at(output + 1)],
+                );
             }
         }
     }
@@ -368,34 +358,41 @@ impl<V: Copy> Tile<V> {
         features: &mut [V],
     ) {
         let (activation, pooling) = (g.architecture.activation(), g.architecture.pooling());
-        let plane = g.height * g.width;
         let taps = Geometry::taps(1, 0, g.padded_width);
-        for y in 0..g.height {
-            let x = &self.input[y * g.padded_width..];
-            let out = &mut self.maps1[y * g.width..];
-            weights.conv1.correlate(simd, taps, x, g.width, out, plane);
-            for row in out.chunks_mut(plane) {
-                activate(simd, activation, &mut row[..g.width]);
-            }
-        }
+        let size = (g.height, g.width);
+        convolve(simd, activation, &weights.conv1, taps, &self.input, &mut self.maps1, size);
         let places = self.pooled1.iter_mut().zip(windows(CONV1_CHANNELS * g.height, g.width));
         for (place, at) in places {
             *place = pool(simd, pooling, window(&self.maps1, at, g.width));
         }
 
-        let plane2 = g.height2 * g.width2;
         let taps = Geometry::taps(CONV1_CHANNELS, g.height1 * g.width1, g.width1);
-        for y in 0..g.height2 {
-            let x = &self.pooled1[y * g.width1..];
-            let out = &mut self.maps2[y * g.width2..];
-            weights.conv2.correlate(simd, taps, x, g.width2, out, plane2);
-            for row in out.chunks_mut(plane2) {
-                activate(simd, activation, &mut row[..g.width2]);
-            }
-        }
+        let size = (g.height2, g.width2);
+        convolve(simd, activation, &weights.conv2, taps, &self.pooled1, &mut self.maps2, size);
         let places = features.iter_mut().step_by(TILES);
         for (place, at) in places.zip(windows(CONV2_CHANNELS * g.height2, g.width2)) {
             *place = pool(simd, pooling, window(&self.maps2, at, g.width2));
+        }
+    }
+}
+
+/// A convolution and the activation of the rows just written, into maps of height x width.
+#[inline(always)]
+fn convolve<S: Simd>(
+    simd: S,
+    activation: Activation,
+    weights: &Packed,
+    taps: Taps,
+    x: &[S::f32s],
+    maps: &mut [S::f32s],
+    (height, width): (usize, usize),
+) {
+    let plane = height * width;
+    for y in 0..height {
+        let out = &mut maps[y * width..];
+        weights.correlate(simd, taps, &x[y * taps.row_stride..], width, out, plane);
+        for row in out.chunks_mut(plane) {
+            activate(simd, activation, &mut row[..width]);
         }
     }
 }
@@ -465,15 +462,11 @@ fn unpool<S: Simd>(
     shares
 }
 
-#[inline(always)]
-fn two_rows<S: Simd>(values: &[S::f32s], first: usize, second: usize) -> [[S::f32s; KERNEL]; 2] {
-    let row = |at: usize| std::array::from_fn(|k| values[at + k]);
-    [row(first), row(second)]
-}
-
+/// Image `i` of (features, 2) vectors: of each feature's floats, one for each image of the chunk, the
+/// i-th.
 #[inline(always)]
 fn copy_lane<S: Simd>(values: &[S::f32s], i: usize, out: &mut [f32]) {
-    let (start, step) = Chunk::<S>::lane(i);
     let values: &[f32] = bytemuck::cast_slice(values);
-    out.iter_mut().zip(values[start..].iter().step_by(step)).for_each(|(o, &v)| *o = v);
+    let values = values[i..].iter().step_by(images_per_chunk::<S>());
+    out.iter_mut().zip(values).for_each(|(o, &v)| *o = v);
 }

@@ -126,30 +126,35 @@ impl Group {
     }
 }
 
-/// The gradient of a row of five kernel weights for each of two output channels:
-/// sums[c][k] += the sum over a map of height x width of delta_c[y][x] * input[y][x + k].
+/// The gradient of a row of K kernel weights for each of two output channels: for c = 0, 1
+/// sums[rows[c] + k] += the sum over a map of height x width of delta_c[y][x] * input[y][x + k].
 #[inline(always)]
 pub fn convolution_weights<S: Simd, const K: usize>(
     simd: S,
-    deltas: [&[S::f32s]; 2],
-    delta_stride: usize,
-    input: &[S::f32s],
-    input_stride: usize,
+    (deltas, delta_stride): ([&[S::f32s]; 2], usize),
+    (input, input_stride): (&[S::f32s], usize),
     (height, width): (usize, usize),
-    sums: &mut [[S::f32s; K]; 2],
+    sums: &mut [S::f32s],
+    rows: [usize; 2],
 ) {
-    let mut local = *sums;
+    // In registers meanwhile.
+    let mut local = [[simd.splat_f32s(0.0); K]; 2];
+    for c in 0..2 {
+        local[c].copy_from_slice(&sums[rows[c]..rows[c] + K]);
+    }
     for y in 0..height {
         let input = &input[y * input_stride..][..width + K - 1];
-        let rows = deltas.map(|delta| &delta[y * delta_stride..][..width]);
-        for ((x, &d0), &d1) in input.windows(K).zip(rows[0]).zip(rows[1]) {
+        let deltas = deltas.map(|delta| &delta[y * delta_stride..][..width]);
+        for ((x, &d0), &d1) in input.windows(K).zip(deltas[0]).zip(deltas[1]) {
             for k in 0..K {
                 local[0][k] = simd.mul_add_e_f32s(d0, x[k], local[0][k]);
                 local[1][k] = simd.mul_add_e_f32s(d1, x[k], local[1][k]);
             }
         }
     }
-    *sums = local;
+    for c in 0..2 {
+        sums[rows[c]..rows[c] + K].copy_from_slice(&local[c]);
+    }
 }
 
 /// The weight gradient of a block of a linear layer's outputs from image-major rows:

@@ -11,7 +11,7 @@ mod kernels;
 mod slab;
 pub mod threads;
 
-use super::{Engine, Gradient, Images, Normalization, argmax};
+use super::{Engine, Gradient, Images, Normalization, argmax, chunks};
 use crate::architecture::Architecture;
 use crate::error::Result;
 use crate::parameters::Parameters;
@@ -74,12 +74,16 @@ impl Batch<'_> {
         }
     }
 
-    /// The images of `range` in whole chunks, a part for each thread that is worth it.
+    /// Threads that so many chunks are worth.
+    fn threads_for(&self, chunks: usize) -> usize {
+        self.threads.min(chunks / CHUNKS_PER_THREAD).max(1)
+    }
+
+    /// The images of `range` in whole chunks, a part for each thread.
     fn parts<S: Simd>(&self, range: Range<usize>) -> Vec<Range<usize>> {
         let size = images_per_chunk::<S>();
         let count = range.len().div_ceil(size);
-        let threads = self.threads.min(count / CHUNKS_PER_THREAD).max(1);
-        chunks(range, count.div_ceil(threads) * size).collect()
+        chunks(range, count.div_ceil(self.threads_for(count)) * size).collect()
     }
 }
 
@@ -276,8 +280,7 @@ impl WithSimd for LossAndGradient<'_> {
                 seen.correct += note.seen.correct;
                 gradient.iter_mut().zip(&note.convolutions).for_each(|(g, c)| *g += c);
             }
-            let threads = batch.threads.min(count / CHUNKS_PER_THREAD).max(1);
-            slab.add_weight_gradients(range.len(), &mut gradient, threads);
+            slab.add_weight_gradients(range.len(), &mut gradient, batch.threads_for(count));
         }
         (gradient, seen)
     }
@@ -358,11 +361,6 @@ fn contiguous<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Resu
         Some((start, end)) => Ok(&storage.as_slice()?[start..end]),
         None => candle_core::bail!("flat parameters are contiguous"),
     }
-}
-
-fn chunks(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> {
-    let end = range.end;
-    range.step_by(size).map(move |start| start..end.min(start + size))
 }
 
 #[cfg(test)]

@@ -82,18 +82,17 @@ pub fn save(model: &Model) -> Result<Vec<u8>> {
     let internal = |e: &dyn std::fmt::Display| Error::new(Code::Internal, format!("save: {e}"));
     let metadata = serde_json::to_string(&metadata).map_err(|e| internal(&e))?;
 
-    let parameters = little_endian(&state.parameters.to_vec()?);
+    let parameters = little_endian(&state.weights.row(0)?);
     let mut tensors = Vec::new();
     for spec in architecture.parameters() {
         let bytes = &parameters[4 * spec.range().start..4 * spec.range().end];
         tensors.push((spec.name.to_string(), spec.shape().to_vec(), bytes));
     }
-    let averages: Vec<Vec<u8>> = state
-        .optimizer
-        .iter()
-        .map(|tensor| Ok(little_endian(&tensor.to_vec1::<f32>()?)))
+    let names = options.optimizer.state_names();
+    let averages: Vec<Vec<u8>> = (1..=names.len())
+        .map(|i| Ok(little_endian(&state.weights.row(i)?)))
         .collect::<Result<_>>()?;
-    for (name, bytes) in options.optimizer.state_names().iter().zip(&averages) {
+    for (name, bytes) in names.iter().zip(&averages) {
         tensors.push((optimizer_tensor(name), vec![architecture.parameter_count()], bytes));
     }
     let views: Vec<_> = tensors
@@ -181,7 +180,7 @@ fn load_lenet(
         }
         optimizer.push(values);
     }
-    Model::restore(options, &parameters, Some(optimizer), metadata.step, epoch)
+    Model::restore(options, &parameters, Some(&optimizer), metadata.step, epoch)
 }
 
 fn load_pytorch(

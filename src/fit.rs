@@ -178,8 +178,8 @@ fn evaluate_state(
     let mut logits = Vec::new();
     for (chunk, labels) in dataset.labels().chunks(CHUNK).enumerate() {
         let start = chunk * CHUNK;
-        logits.clear();
-        model.append_logits(state, &images, start..start + labels.len(), &mut logits)?;
+        logits.resize(labels.len() * architecture.classes(), 0.0);
+        model.write_logits(state, &images, start..start + labels.len(), &mut logits)?;
         for (row, &label) in logits.chunks_exact(architecture.classes()).zip(labels) {
             let (truth, predicted) = (usize::from(label), argmax(row));
             metrics.correct += u64::from(truth == predicted);

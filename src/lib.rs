@@ -19,14 +19,16 @@
 //! | `parameters` | the flat parameter vector, its views, its first draw |
 //! | `engine` | how a batch is computed: fused for CPUs, candle's operations for the rest |
 //! | `optimizer` | SGD with momentum, AdamW |
-//! | `model` | the handle: published state, turns, one training step |
+//! | `model` | the handle: published state, one training step |
+//! | `turn` | whose turn it is to change a model |
 //! | `fit` | epochs, shuffling, progress, cancellation, evaluation |
 //! | `dataset` | labelled images, IDX files |
 //! | `checkpoint` | a model as a safetensors file and back |
 //! | `durable_file` | the whole old file or the whole new one |
+//! | `stock` | buffers that calls borrow and give back |
 
-// `unsafe` is allowed in `ffi`, which must believe C about its pointers, and nowhere else; the fused
-// kernels do without.
+// `unsafe` is allowed in `ffi`, which must believe C about its pointers, and in two files of the fused
+// engine: memory of its own alignment, and jobs that threads borrow. The kernels do without.
 #![deny(unsafe_code)]
 
 #[cfg(not(panic = "unwind"))]
@@ -44,3 +46,5 @@ mod model;
 mod network;
 mod optimizer;
 mod parameters;
+mod stock;
+mod turn;

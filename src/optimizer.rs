@@ -1,6 +1,6 @@
 //! The update rules, as PyTorch defines them, over the flat parameter vector.
 //!
-//! A step makes new tensors and leaves the old ones alone, so a step that fails or diverges changes
+//! A step reads one set of weights and writes another, so a step that fails or diverges changes
 //! nothing. Candle's own optimizers do not serve: its SGD has no momentum, and AdamW's state cannot
 //! be read back and saved.
 
@@ -25,10 +25,18 @@ pub struct Optimizer {
     pub weight_decay: f64,
 }
 
+/// One step of an optimizer: its number, counted from 1, and the learning rate.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    pub optimizer: Optimizer,
+    pub number: u64,
+    pub learning_rate: f64,
+}
+
 /// PyTorch's defaults for AdamW.
-const BETA1: f64 = 0.9;
-const BETA2: f64 = 0.999;
-const EPSILON: f64 = 1e-8;
+pub const BETA1: f64 = 0.9;
+pub const BETA2: f64 = 0.999;
+pub const EPSILON: f64 = 1e-8;
 
 impl Optimizer {
     /// The names of the running averages that the rule keeps, PyTorch's own.
@@ -39,45 +47,43 @@ impl Optimizer {
             Rule::AdamW => &["exp_avg", "exp_avg_sq"],
         }
     }
+}
 
-    /// The state before the first step, for parameters like `flat`.
-    pub fn initial_state(&self, flat: &Tensor) -> Result<Vec<Tensor>> {
-        self.state_names().iter().map(|_| flat.detach().zeros_like()).collect()
+impl Step {
+    /// What the averages are divided by because they began at zero.
+    pub fn bias_corrections(&self) -> (f64, f64) {
+        let power = |beta: f64| 1.0 - beta.powf(self.number as f64);
+        (power(BETA1), power(BETA2))
     }
 
-    /// Step number `step`, counted from 1: the new parameters and state.
-    pub fn step(
-        &self,
-        flat: &Tensor,
-        gradient: &Tensor,
-        state: &[Tensor],
-        step: u64,
-        learning_rate: f64,
-    ) -> Result<(Tensor, Vec<Tensor>)> {
-        let flat = flat.detach();
-        match self.rule {
+    /// From `now`, (1 + averages, n), and the gradient (n) to the same after the step, in candle's
+    /// operations: for any device, and the definition for others.
+    pub fn apply(&self, now: &Tensor, gradient: &Tensor) -> Result<Tensor> {
+        let Optimizer { rule, momentum, weight_decay } = self.optimizer;
+        let flat = now.get(0)?;
+        let average = |i: usize| now.get(1 + i);
+        match rule {
             Rule::Sgd => {
-                let gradient = match self.weight_decay {
+                let gradient = match weight_decay {
                     0.0 => gradient.clone(),
                     decay => (gradient + (&flat * decay)?)?,
                 };
-                let velocity = match state {
-                    [] => gradient,
-                    buffers => ((&buffers[0] * self.momentum)? + gradient)?,
-                };
-                let next = (&flat - (&velocity * learning_rate)?)?;
-                Ok((next, state.iter().map(|_| velocity.clone()).collect()))
+                if momentum == 0.0 {
+                    return (flat - (gradient * self.learning_rate)?)?.unsqueeze(0);
+                }
+                let velocity = ((average(0)? * momentum)? + gradient)?;
+                let next = (flat - (&velocity * self.learning_rate)?)?;
+                Tensor::stack(&[next, velocity], 0)
             }
             Rule::AdamW => {
-                let mean = ((&state[0] * BETA1)? + (gradient * (1.0 - BETA1))?)?;
-                let square = ((&state[1] * BETA2)? + (gradient.sqr()? * (1.0 - BETA2))?)?;
-                let mean_correction = 1.0 - BETA1.powf(step as f64);
-                let square_correction = 1.0 - BETA2.powf(step as f64);
+                let mean = ((average(0)? * BETA1)? + (gradient * (1.0 - BETA1))?)?;
+                let square = ((average(1)? * BETA2)? + (gradient.sqr()? * (1.0 - BETA2))?)?;
+                let (mean_correction, square_correction) = self.bias_corrections();
                 let root = (square.sqrt()? / square_correction.sqrt())?;
                 let direction = (&mean / (root + EPSILON)?)?;
-                let decayed = (&flat * (1.0 - learning_rate * self.weight_decay))?;
-                let next = (decayed - (direction * (learning_rate / mean_correction))?)?;
-                Ok((next, vec![mean, square]))
+                let decayed = (flat * (1.0 - self.learning_rate * weight_decay))?;
+                let step = (direction * (self.learning_rate / mean_correction))?;
+                Tensor::stack(&[(decayed - step)?, mean, square], 0)
             }
         }
     }

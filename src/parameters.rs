@@ -1,17 +1,86 @@
-//! The weights: one flat f32 vector, the named tensors as views of it, and how they are first drawn.
-//!
-//! A `Parameters` never changes. A training step makes the next one, so a reader that holds one
-//! sees the weights of a single whole step whatever training does meanwhile.
+//! The weights: flat f32 vectors, the named tensors as views of them, and how they are first drawn.
 
 use crate::architecture::Architecture;
 use candle_core::{Device, Result, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-#[derive(Clone, Debug)]
+/// What training changes: the parameters and, after them in the same tensor, the optimizer's
+/// running averages, each as long as the parameters.
+#[derive(Debug)]
+pub struct Weights {
+    architecture: Architecture,
+    /// (1 + averages, parameter count). No clone of it leaves this struct, so whoever holds the
+    /// struct alone may write it in place.
+    values: Tensor,
+}
+
+impl Weights {
+    /// Flat parameters, then averages.
+    pub fn from_rows(architecture: Architecture, rows: &[&[f32]], device: &Device) -> Result<Self> {
+        let shape = (rows.len(), architecture.parameter_count());
+        let values = Tensor::from_vec(rows.concat(), shape, device)?;
+        Ok(Weights { architecture, values })
+    }
+
+    /// Drawn parameters, averages of zero.
+    ///
+    /// Weights from U(-a, a) with a = sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010, d2l's
+    /// `nn.init.xavier_uniform_`), biases from U(-b, b) with b = 1 / sqrt(fan_in) (PyTorch's
+    /// default for `Conv2d` and `Linear`). Candle's CPU generator cannot be seeded, so the draws
+    /// are ours.
+    pub fn xavier(
+        architecture: Architecture,
+        seed: u64,
+        averages: usize,
+        device: &Device,
+    ) -> Result<Self> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut flat = Vec::with_capacity(architecture.parameter_count());
+        for spec in architecture.parameters() {
+            let bound = if spec.is_weight() {
+                (6.0 / (spec.fan_in + spec.fan_out) as f64).sqrt()
+            } else {
+                1.0 / (spec.fan_in as f64).sqrt()
+            };
+            let bound = bound as f32;
+            flat.extend((0..spec.len()).map(|_| rng.random_range(-bound..bound)));
+        }
+        let zeros = vec![0.0; flat.len()];
+        let mut rows = vec![zeros.as_slice(); 1 + averages];
+        rows[0] = &flat;
+        Weights::from_rows(architecture, &rows, device)
+    }
+
+    /// Others of the same shape, to be written.
+    pub fn zeros_like(&self) -> Result<Self> {
+        Ok(Weights { architecture: self.architecture, values: self.values.zeros_like()? })
+    }
+
+    pub fn architecture(&self) -> Architecture {
+        self.architecture
+    }
+
+    pub fn values(&self) -> &Tensor {
+        &self.values
+    }
+
+    /// The parameters (0) or one of the averages.
+    pub fn row(&self, i: usize) -> Result<Vec<f32>> {
+        self.values.get(i)?.to_vec1()
+    }
+
+    /// A copy of the parameters for candle's own operations.
+    pub fn parameters(&self) -> Result<Parameters> {
+        Parameters::new(self.architecture, &self.values.get(0)?.copy()?)
+    }
+}
+
+/// The parameters as candle's autograd takes them: one variable, so that it gives one gradient.
+#[derive(Debug)]
 pub struct Parameters {
     architecture: Architecture,
-    /// Length `architecture.parameter_count()`; a variable, so that autograd gives one flat gradient.
+    /// Length `architecture.parameter_count()`.
     flat: Var,
 }
 
@@ -28,39 +97,12 @@ impl Parameters {
         Ok(Parameters { architecture, flat: Var::from_tensor(flat)? })
     }
 
-    pub fn from_slice(architecture: Architecture, flat: &[f32], device: &Device) -> Result<Self> {
-        Parameters::new(architecture, &Tensor::from_slice(flat, flat.len(), device)?)
-    }
-
-    /// Weights from U(-a, a) with a = sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010, d2l's
-    /// `nn.init.xavier_uniform_`), biases from U(-b, b) with b = 1 / sqrt(fan_in) (PyTorch's
-    /// default for `Conv2d` and `Linear`). Candle's CPU generator cannot be seeded, so the draws
-    /// are ours.
-    pub fn xavier(architecture: Architecture, seed: u64, device: &Device) -> Result<Self> {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut flat = Vec::with_capacity(architecture.parameter_count());
-        for spec in architecture.parameters() {
-            let bound = if spec.is_weight() {
-                (6.0 / (spec.fan_in + spec.fan_out) as f64).sqrt()
-            } else {
-                1.0 / (spec.fan_in as f64).sqrt()
-            };
-            let bound = bound as f32;
-            flat.extend((0..spec.len()).map(|_| rng.random_range(-bound..bound)));
-        }
-        Parameters::from_slice(architecture, &flat, device)
-    }
-
     pub fn architecture(&self) -> Architecture {
         self.architecture
     }
 
     pub fn flat(&self) -> &Tensor {
         self.flat.as_tensor()
-    }
-
-    pub fn to_vec(&self) -> Result<Vec<f32>> {
-        self.flat.to_vec1()
     }
 
     /// conv1, conv2, fc1, fc2, fc3, as views.
@@ -85,7 +127,7 @@ mod tests {
     #[test]
     fn xavier_draws_fill_their_bounds_and_repeat() {
         let a = Architecture::new(28, 28, 10, Activation::Sigmoid, Pooling::Average).unwrap();
-        let draw = |seed| Parameters::xavier(a, seed, &Device::Cpu).unwrap().to_vec().unwrap();
+        let draw = |seed| Weights::xavier(a, seed, 0, &Device::Cpu).unwrap().row(0).unwrap();
         let flat = draw(7);
         assert_eq!(flat, draw(7));
         assert_ne!(flat, draw(8));

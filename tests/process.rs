@@ -1,6 +1,6 @@
 //! What a model does to the process that it lives in: with num_threads 1 it makes no thread, neither
-//! its own nor one of candle's; with more, none outlives the call. So it also computes in a child after
-//! fork().
+//! its own nor one of candle's; with more, they are made when there is work for them, use no CPU while
+//! there is none, and are joined when the model is freed. In a child after fork() it computes alone.
 
 // What each pointer must be is said in lenet.h; here it always comes from a live Vec or handle.
 #![allow(clippy::undocumented_unsafe_blocks)]
@@ -27,27 +27,47 @@ fn use_everything(model: &Model, data: &MadeData) -> Vec<f32> {
     model.predict(&data.images, n).1
 }
 
+/// CPU time of the whole process in milliseconds.
+fn cpu_time() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    assert_eq!(unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) }, 0);
+    time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
+}
+
 /// One test, because the harness runs several on threads of its own.
 #[test]
-fn no_thread_is_left_and_a_forked_child_computes_the_same() {
+fn threads_belong_to_the_model_and_a_forked_child_computes_the_same() {
     let data = MadeData::new(256, 16, 3);
     let before = threads();
     for (preset, num_threads) in [(LENET_PRESET_CLASSIC, 1), (LENET_PRESET_MODERN, 3)] {
         let options = lenet_options { num_threads, ..small(preset) };
         let model = Model::create(&options);
-        use_everything(&model, &data);
+        let few = 4; // images that are not worth another thread
+        model.train(&data.images[..few * 256], &data.labels[..few]);
         assert_eq!(threads(), before);
+        use_everything(&model, &data);
+        assert_eq!(threads(), before + num_threads as usize - 1);
 
         let copy = model.try_clone();
         let expected = use_everything(&model, &data);
+        let start = cpu_time();
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        assert!(cpu_time() - start <= 20, "{} ms while idle", cpu_time() - start);
+
+        use_everything(&model, &data);
         let child = unsafe { libc::fork() };
         assert!(child >= 0);
         if child == 0 {
             let same = use_everything(&copy, &data) == expected;
+            use_everything(&model, &data); // whose threads are the parent's
+            drop(model);
             unsafe { libc::_exit(if same { 0 } else { 1 }) };
         }
         let mut status = 0;
         assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
         assert_eq!(status, 0);
+        drop(copy);
+        drop(model);
+        assert_eq!(threads(), before);
     }
 }

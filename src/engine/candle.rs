@@ -5,10 +5,12 @@
 //! operations run on thread pools that candle makes once a process; they do not survive fork(), so
 //! a child of a process that used them is refused rather than left hanging.
 
-use super::{Engine, Gradient, Images, Normalization, argmax, chunks};
+use super::{Engine, Images, Normalization, Pixels, Seen, argmax, chunks};
+use crate::architecture::Architecture;
 use crate::error::{Code, Error, Result};
 use crate::network;
-use crate::parameters::Parameters;
+use crate::optimizer::Step;
+use crate::parameters::Weights;
 use candle_core::{Device, Tensor};
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -29,16 +31,18 @@ impl CandleEngine {
     /// Images of the batch as the network sees them: (range, 1, height, width).
     fn load(
         &self,
-        parameters: &Parameters,
+        architecture: Architecture,
         images: &Images,
         range: Range<usize>,
     ) -> Result<Tensor> {
-        let architecture = parameters.architecture();
         let mut pixels = Vec::with_capacity(range.len() * images.size);
         for i in range.clone() {
-            images.append(i, &mut pixels);
+            match images.image(i) {
+                Pixels::Float(image) => pixels.extend_from_slice(image),
+                Pixels::Byte(image) => pixels.extend(image.iter().map(|&p| f32::from(p) / 255.0)),
+            }
         }
-        self.normalization.apply(&mut pixels);
+        pixels.iter_mut().for_each(|pixel| *pixel = self.normalization.of(*pixel));
         let shape = (range.len(), 1, architecture.height(), architecture.width());
         Ok(Tensor::from_vec(pixels, shape, &self.device)?)
     }
@@ -51,54 +55,62 @@ impl Engine for CandleEngine {
 
     fn logits(
         &self,
-        parameters: &Parameters,
+        weights: &Weights,
         images: &Images,
         range: Range<usize>,
-        out: &mut Vec<f32>,
+        out: &mut [f32],
     ) -> Result<()> {
         refuse_forked_child()?;
-        for chunk in chunks(range, CHUNK) {
-            let images = self.load(parameters, images, chunk)?;
-            let logits = network::logits(parameters, &images)?;
-            out.extend(logits.flatten_all()?.to_vec1::<f32>()?);
+        let (architecture, parameters) = (weights.architecture(), weights.parameters()?);
+        let out = out.chunks_mut(CHUNK * architecture.classes());
+        for (chunk, out) in chunks(range, CHUNK).zip(out) {
+            let images = self.load(architecture, images, chunk)?;
+            let logits = network::logits(&parameters, &images)?;
+            out.copy_from_slice(&logits.flatten_all()?.to_vec1::<f32>()?);
         }
         Ok(())
     }
 
     fn gradient(
         &self,
-        parameters: &Parameters,
+        weights: &Weights,
         images: &Images,
         labels: &[u8],
-    ) -> Result<Gradient> {
+        gradient: &Tensor,
+    ) -> Result<Seen> {
         refuse_forked_child()?;
+        let parameters = weights.parameters()?;
         let n = labels.len();
-        let mut sum: Option<Tensor> = None;
-        let mut loss = 0f32;
-        let mut correct = 0;
+        let mut sum = gradient.zeros_like()?;
+        let mut seen = Seen::default();
         for chunk in chunks(0..n, CHUNK) {
             let labels = &labels[chunk.clone()];
             let classes: Vec<u32> = labels.iter().map(|&label| label.into()).collect();
             let classes = Tensor::from_vec(classes, labels.len(), &self.device)?;
-            let images = self.load(parameters, images, chunk)?;
-            let logits = network::logits(parameters, &images)?;
+            let images = self.load(weights.architecture(), images, chunk)?;
+            let logits = network::logits(&parameters, &images)?;
             // The batch's mean is the mean of the chunks' means, weighted by their sizes.
             let part = (network::loss(&logits, &classes)? * (labels.len() as f64 / n as f64))?;
             let gradients = part.backward()?;
             let gradient = gradients
                 .get(parameters.flat())
                 .ok_or_else(|| Error::new(Code::Internal, "the parameters got no gradient"))?;
-            sum = Some(match sum {
-                None => gradient.clone(),
-                Some(sum) => (sum + gradient)?,
-            });
-            loss += part.to_scalar::<f32>()?;
+            sum = (sum + gradient)?;
+            seen.loss += f64::from(part.to_scalar::<f32>()?);
             let rows: Vec<Vec<f32>> = logits.to_vec2()?;
             let hits = rows.iter().zip(labels);
-            correct += hits.filter(|&(row, &label)| argmax(row) == usize::from(label)).count();
+            seen.correct += hits.filter(|&(row, &label)| argmax(row) == usize::from(label)).count();
         }
-        let flat = sum.ok_or_else(|| Error::new(Code::Internal, "an empty batch"))?;
-        Ok(Gradient { loss, correct, flat })
+        gradient.slice_set(&sum, 0, 0)?;
+        Ok(seen)
+    }
+
+    fn step(&self, step: Step, now: &Weights, gradient: &Tensor, next: &Weights) -> Result<bool> {
+        refuse_forked_child()?;
+        let result = step.apply(now.values(), gradient)?;
+        next.values().slice_set(&result, 0, 0)?;
+        let values: Vec<f32> = result.flatten_all()?.to_vec1()?;
+        Ok(values.iter().all(|value| value.is_finite()))
     }
 }
 

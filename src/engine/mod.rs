@@ -8,7 +8,8 @@ pub use fused::threads::THREAD_NAME;
 
 use self::candle::CandleEngine;
 use crate::error::{Code, Error, Result};
-use crate::parameters::Parameters;
+use crate::optimizer::Step;
+use crate::parameters::Weights;
 use candle_core::{Device, Tensor};
 use fused::FusedEngine;
 use pulp::Arch;
@@ -33,11 +34,12 @@ pub struct Normalization {
 }
 
 impl Normalization {
-    fn apply(self, pixels: &mut [f32]) {
-        let (mean, std) = (self.mean as f32, self.std as f32);
-        if (mean, std) != (0.0, 1.0) {
-            pixels.iter_mut().for_each(|p| *p = (*p - mean) / std);
-        }
+    fn is_identity(self) -> bool {
+        (self.mean, self.std) == (0.0, 1.0)
+    }
+
+    fn of(self, pixel: f32) -> f32 {
+        (pixel - self.mean as f32) / self.std as f32
     }
 }
 
@@ -69,25 +71,24 @@ impl<'a> Images<'a> {
         }
     }
 
-    /// Appends image `i` of the batch to `out`, in [0, 1] if it was bytes.
-    fn append(&self, i: usize, out: &mut Vec<f32>) {
+    /// The pixels of image `i` of the batch.
+    fn image(&self, i: usize) -> Pixels<'a> {
         let i = self.order.map_or(i, |order| order[i] as usize);
         let range = i * self.size..(i + 1) * self.size;
         match self.pixels {
-            Pixels::Float(pixels) => out.extend_from_slice(&pixels[range]),
-            Pixels::Byte(pixels) => out.extend(pixels[range].iter().map(|&p| f32::from(p) / 255.0)),
+            Pixels::Float(pixels) => Pixels::Float(&pixels[range]),
+            Pixels::Byte(pixels) => Pixels::Byte(&pixels[range]),
         }
     }
 }
 
-/// What one pass forward and backward over a batch gives.
-pub struct Gradient {
+/// What a pass forward and backward over a batch sees.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
     /// Mean softmax cross-entropy over the batch.
-    pub loss: f32,
+    pub loss: f64,
     /// Images whose largest logit is that of their label.
     pub correct: usize,
-    /// Gradient of `loss`, flat like the parameters.
-    pub flat: Tensor,
 }
 
 /// Computes; owns no weights. Labels are below the class count and pixels finite: the model has
@@ -95,18 +96,27 @@ pub struct Gradient {
 pub trait Engine: Send + Sync {
     fn device(&self) -> &Device;
 
-    /// Appends the logits (n, classes) of `images[range]` to `out`.
+    /// Writes the logits of `images[range]`, (range, classes).
     fn logits(
         &self,
-        parameters: &Parameters,
+        weights: &Weights,
         images: &Images,
         range: Range<usize>,
-        out: &mut Vec<f32>,
+        out: &mut [f32],
     ) -> Result<()>;
 
-    /// `labels[i]` belongs to image i of the batch.
-    fn gradient(&self, parameters: &Parameters, images: &Images, labels: &[u8])
-    -> Result<Gradient>;
+    /// Writes the gradient of the batch's mean loss, flat like the parameters. `labels[i]` belongs
+    /// to image i of the batch.
+    fn gradient(
+        &self,
+        weights: &Weights,
+        images: &Images,
+        labels: &[u8],
+        gradient: &Tensor,
+    ) -> Result<Seen>;
+
+    /// Writes the weights after a step; says whether all are finite.
+    fn step(&self, step: Step, now: &Weights, gradient: &Tensor, next: &Weights) -> Result<bool>;
 }
 
 /// How a CPU computes; the best that it can unless the environment variable LENET_ENGINE, read once,

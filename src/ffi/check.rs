@@ -74,10 +74,16 @@ pub struct Output<T> {
 impl<T: Copy> Output<T> {
     /// Writes the first `values.len()` elements, at most as many as there is room for.
     pub fn write(&self, values: &[T]) {
-        let n = values.len().min(self.length);
-        // SAFETY: `pointer` has room for `length` elements (`output`'s caller), and `values` is the
-        // library's own memory, so the two do not overlap.
-        unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), self.pointer, n) };
+        self.write_at(0, values);
+    }
+
+    /// The same from element `start` on.
+    pub fn write_at(&self, start: usize, values: &[T]) {
+        let start = start.min(self.length);
+        let n = values.len().min(self.length - start);
+        // SAFETY: `pointer` has room for `length` elements (`output`'s caller), `start + n` at most,
+        // and `values` is the library's own memory, so the two do not overlap.
+        unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), self.pointer.add(start), n) };
     }
 }
 

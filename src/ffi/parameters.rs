@@ -38,7 +38,7 @@ pub unsafe extern "C" fn lenet_get_parameters(
         let (model, output) =
             unsafe { (&handle("model", model)?.0, output("parameters", parameters, length)?) };
         check_capacity("parameters", length, model.architecture().parameter_count())?;
-        output.write(&model.state().parameters.to_vec()?);
+        output.write(&model.state().weights.row(0)?);
         Ok(())
     })
 }

@@ -74,14 +74,14 @@ unsafe fn predict<'a, T: Copy + 'a>(
             optional_output("probabilities", probabilities, rows)?,
         )
     };
-    let prediction = model.predict(pixels(images))?;
-    if let Some(classes) = classes {
-        classes.write(&prediction.classes);
-    }
-    if let Some(probabilities) = probabilities {
-        probabilities.write(&prediction.probabilities);
-    }
-    Ok(())
+    model.predict(pixels(images), |i, class, row| {
+        if let Some(classes) = &classes {
+            classes.write_at(i, &[class]);
+        }
+        if let Some(probabilities) = &probabilities {
+            probabilities.write_at(i * row.len(), row);
+        }
+    })
 }
 
 /// The network's outputs before softmax.
@@ -109,8 +109,7 @@ pub unsafe extern "C" fn lenet_logits(
         // SAFETY: `n` images, room for `n` rows (header).
         let (images, output) =
             unsafe { (input("images", images, length)?, output("logits", logits, rows)?) };
-        output.write(&model.logits(Pixels::Float(images))?);
-        Ok(())
+        model.with_logits(Pixels::Float(images), |logits| output.write(logits))
     })
 }
 

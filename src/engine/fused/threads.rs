@@ -1,12 +1,27 @@
-//! Sharing work among threads that live no longer than the call.
+//! The model's own threads: started when a call first has work for them, joined when the model is
+//! freed.
 //!
-//! So a model that is idle has no thread, nothing needs to be joined when it is freed, and fork()
-//! finds none. Which thread does which job decides nothing: jobs write to places of their own.
+//! Between calls a worker looks for work for a while, because to wake it costs more than a small
+//! batch, and then sleeps. Which thread does what decides nothing: they take work off a queue and
+//! write to places of their own. A call that finds the workers taken by another one computes on its
+//! caller's thread alone, and so does a forked child, where there are none.
 
-use std::sync::{Mutex, PoisonError};
+#![allow(unsafe_code)]
+
+use std::any::Any;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// By which the panic hook knows our threads.
 pub const THREAD_NAME: &str = "lenet";
+
+/// How long a thread looks for a change before it sleeps. To be woken costs some 50 us, so this is
+/// worth it for callers that come back soon, and an idle model is soon at rest.
+const SPIN: Duration = Duration::from_micros(200);
 
 /// How many threads may compute: as told, or as many as affinity and cgroup give this process.
 pub fn count(num_threads: u32) -> usize {
@@ -16,52 +31,204 @@ pub fn count(num_threads: u32) -> usize {
     }
 }
 
-/// Runs all jobs on this thread and up to `threads` - 1 others. Where the system refuses a thread,
-/// fewer do the same.
-pub fn share<J: FnOnce() + Send>(threads: usize, jobs: Vec<J>) {
-    let others = threads.min(jobs.len()).saturating_sub(1);
-    let jobs: Vec<Mutex<Option<J>>> = jobs.into_iter().map(|job| Mutex::new(Some(job))).collect();
-    let work = || {
-        for job in &jobs {
-            let job = job.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(job) = job {
-                job();
-            }
+/// A function that several threads run at once.
+type Job<'a> = &'a (dyn Fn() + Sync);
+
+pub struct Pool {
+    threads: usize,
+    crew: Mutex<Option<Crew>>,
+}
+
+impl Pool {
+    pub fn new(threads: usize) -> Self {
+        Pool { threads, crew: Mutex::default() }
+    }
+
+    /// Threads that so many pieces of work are worth.
+    pub fn threads_for(&self, pieces: usize) -> usize {
+        self.threads.min(pieces).max(1)
+    }
+
+    /// Runs `job` on this thread and, at the same time, on up to `threads` - 1 others, or fewer;
+    /// returns when all have finished. Where the system refuses a thread, fewer do the same.
+    pub fn run(&self, threads: usize, job: Job) {
+        let helpers = threads.min(self.threads) - 1;
+        if helpers == 0 {
+            return job();
         }
-    };
-    std::thread::scope(|scope| {
-        let mut threads = Vec::new();
-        for _ in 0..others {
+        let mut crew = match self.crew.try_lock() {
+            Ok(crew) => crew,
+            Err(TryLockError::Poisoned(crew)) => crew.into_inner(), // a job's panic went through
+            Err(TryLockError::WouldBlock) => return job(),
+        };
+        crew.get_or_insert_with(|| Crew::new(self.threads - 1)).run(helpers, job);
+    }
+}
+
+/// Worker threads, and the process that has them.
+struct Crew {
+    process: u32,
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    desk: Mutex<Desk>,
+    /// The job's number, as a hint for those who spin.
+    posted: AtomicUsize,
+    /// Threads that are in the job, as a hint for those who spin.
+    busy: AtomicUsize,
+    wake: Condvar,
+    done: Condvar,
+}
+
+/// What caller and workers agree on.
+#[derive(Default)]
+struct Desk {
+    /// Counts jobs, so that no worker takes one twice.
+    number: usize,
+    job: Option<Job<'static>>,
+    /// Workers that may still join in.
+    places: usize,
+    stop: bool,
+    panic: Option<Box<dyn Any + Send>>,
+}
+
+impl Shared {
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        let mut seen = 0;
+        loop {
+            spin_while(|| self.posted.load(Ordering::Acquire) == seen);
+            let mut desk = self.desk();
+            while desk.number == seen && !desk.stop {
+                desk = self.wake.wait(desk).unwrap_or_else(PoisonError::into_inner);
+            }
+            if desk.stop {
+                return;
+            }
+            seen = desk.number;
+            let Some(job) = desk.job.filter(|_| desk.places > 0) else { continue };
+            desk.places -= 1;
+            self.busy.fetch_add(1, Ordering::Relaxed);
+            drop(desk);
+            let result = catch_unwind(AssertUnwindSafe(job));
+            let mut desk = self.desk();
+            desk.panic = result.err().or(desk.panic.take());
+            self.busy.fetch_sub(1, Ordering::Release);
+            drop(desk);
+            self.done.notify_one();
+        }
+    }
+}
+
+fn spin_while(condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while condition() && start.elapsed() < SPIN {
+        std::hint::spin_loop();
+    }
+}
+
+impl Crew {
+    fn new(workers: usize) -> Self {
+        let shared = Arc::new(Shared::default());
+        let start = |_| {
+            let shared = Arc::clone(&shared);
             let thread = std::thread::Builder::new().name(THREAD_NAME.into());
-            match thread.spawn_scoped(scope, work) {
-                Ok(thread) => threads.push(thread),
-                Err(_) => break,
-            }
+            thread.spawn(move || shared.work()).ok()
+        };
+        let workers = (0..workers).map_while(start).collect();
+        Crew { process: std::process::id(), shared, workers }
+    }
+
+    fn run(&self, helpers: usize, job: Job) {
+        if self.process != std::process::id() {
+            return job();
         }
-        work();
-        // Joined one by one, because the scope alone does not wait for the system's thread to end.
-        for thread in threads {
-            if let Err(panic) = thread.join() {
-                std::panic::resume_unwind(panic);
-            }
+        // SAFETY: only the lifetime changes. Workers take the job off the desk while it lies there,
+        // and this function leaves only after it has taken it away and the last of them is out of it.
+        let posted = unsafe { mem::transmute::<Job<'_>, Job<'static>>(job) };
+        let mut desk = self.shared.desk();
+        desk.number += 1;
+        desk.job = Some(posted);
+        desk.places = helpers;
+        self.shared.posted.store(desk.number, Ordering::Release);
+        drop(desk);
+        self.shared.wake.notify_all();
+
+        let own = catch_unwind(AssertUnwindSafe(job));
+
+        self.shared.desk().job = None;
+        spin_while(|| self.shared.busy.load(Ordering::Acquire) > 0);
+        let mut desk = self.shared.desk();
+        while self.shared.busy.load(Ordering::Acquire) > 0 {
+            desk = self.shared.done.wait(desk).unwrap_or_else(PoisonError::into_inner);
         }
-    });
+        let panic = desk.panic.take();
+        drop(desk);
+        if let Some(panic) = own.err().or(panic) {
+            resume_unwind(panic);
+        }
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        let workers = mem::take(&mut self.workers);
+        if self.process != std::process::id() {
+            // There is nothing to join in a forked child, and the desk may be locked for ever.
+            workers.into_iter().for_each(mem::forget);
+            return;
+        }
+        self.shared.desk().stop = true;
+        self.shared.posted.store(usize::MAX, Ordering::Release);
+        self.shared.wake.notify_all();
+        for worker in workers {
+            let _ = worker.join(); // a worker catches its panics
+        }
+    }
+}
+
+/// The next piece of work.
+pub fn next<I: Iterator>(queue: &Mutex<I>) -> Option<I::Item> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner).next()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
-    fn every_job_is_done_once() {
+    fn every_piece_is_done_once_and_panics_come_back() {
         for threads in [1, 2, 5] {
-            for n in [0, 1, 7] {
-                let counts: Vec<AtomicUsize> = (0..n).map(|_| AtomicUsize::new(0)).collect();
-                let add = |count: &AtomicUsize| _ = count.fetch_add(1, Ordering::Relaxed);
-                share(threads, counts.iter().map(|count| move || add(count)).collect());
-                assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1));
+            let pool = Pool::new(threads);
+            for n in [0, 1, 7, 1000] {
+                let mut counts = vec![0; n];
+                let queue = Mutex::new(counts.iter_mut());
+                pool.run(threads, &|| {
+                    while let Some(count) = next(&queue) {
+                        *count += 1;
+                    }
+                });
+                assert!(counts.iter().all(|&count| count == 1));
             }
+            let broken = || pool.run(threads, &|| panic!("a defect"));
+            assert!(catch_unwind(AssertUnwindSafe(broken)).is_err());
         }
+    }
+
+    #[test]
+    fn a_call_inside_another_finds_no_workers_and_goes_on() {
+        let pool = Pool::new(2);
+        let (inner, outer) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        pool.run(2, &|| {
+            outer.fetch_add(1, Ordering::Relaxed);
+            pool.run(2, &|| _ = inner.fetch_add(1, Ordering::Relaxed));
+        });
+        assert_eq!(inner.load(Ordering::Relaxed), outer.load(Ordering::Relaxed));
     }
 }

@@ -1,0 +1,278 @@
+//! A batch through the network: its chunks, and then its linear layers' weight gradients, shared
+//! among the model's threads.
+
+use super::chunk::{Chunk, NetworkWeights, images_per_chunk, linear_sizes};
+use super::convolutions::{ConvolutionWeights, Geometry, PARAMETERS, SUMS, gradient_of_sums};
+use super::input::Loader;
+use super::kernels::OUTPUTS;
+use super::memory::{Memory, take};
+use super::panels::{self, PanelShape, Panels};
+use super::threads::{Pool, next};
+use crate::architecture::Architecture;
+use crate::engine::{Images, Seen, argmax, chunks};
+use crate::error::Result;
+use pulp::{Simd, WithSimd};
+use std::ops::Range;
+use std::sync::Mutex;
+
+/// Images whose panels are kept until the linear layers' weight gradients are summed over them:
+/// 1 MB for 28x28 images.
+const SLAB: usize = 256;
+
+/// Outputs of a linear layer whose weight gradients are one piece of work.
+const PIECE: usize = 2 * OUTPUTS;
+
+/// What one call computes in; grows to what is asked of it and is used again.
+pub struct Workspace {
+    weights: ConvolutionWeights,
+    /// One for each thread.
+    chunks: Vec<Memory>,
+    /// For training: of each chunk of a slab its panel, its sums, and what it saw.
+    panels: Memory,
+    sums: Memory,
+    seen: Vec<Seen>,
+}
+
+impl Default for Workspace {
+    fn default() -> Self {
+        Workspace {
+            weights: ConvolutionWeights::new(),
+            chunks: Vec::new(),
+            panels: Memory::default(),
+            sums: Memory::default(),
+            seen: Vec::new(),
+        }
+    }
+}
+
+impl Workspace {
+    /// Memory for the chunks of so many threads.
+    fn grow_chunks<S: Simd>(&mut self, g: &Geometry, training: bool, threads: usize) -> Result<()> {
+        while self.chunks.len() < threads {
+            self.chunks.push(Memory::zeros(Chunk::<S>::floats(g, training))?);
+        }
+        Ok(())
+    }
+
+    /// And what the chunks of a slab leave.
+    fn grow_slab(&mut self, shape: &PanelShape, chunks: usize) -> Result<()> {
+        if self.seen.len() < chunks {
+            self.panels = Memory::zeros(chunks * shape.floats())?;
+            self.sums = Memory::zeros(chunks * SUMS)?;
+            self.seen.resize(chunks, Seen::default());
+        }
+        Ok(())
+    }
+}
+
+/// What all passes need to know.
+#[derive(Clone, Copy)]
+pub struct Batch<'a> {
+    pub architecture: Architecture,
+    /// All parameters, flat.
+    pub flat: &'a [f32],
+    pub images: &'a Images<'a>,
+    pub loader: &'a Loader,
+    pub pool: &'a Pool,
+}
+
+/// The logits of `range`, (range, classes), into `out`.
+pub struct Logits<'a> {
+    pub batch: Batch<'a>,
+    pub range: Range<usize>,
+    pub workspace: &'a mut Workspace,
+    pub out: &'a mut [f32],
+}
+
+impl WithSimd for Logits<'_> {
+    type Output = Result<()>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Result<()> {
+        let Logits { batch, range, workspace, out } = self;
+        let (size, classes) = (images_per_chunk::<S>(), batch.architecture.classes());
+        let geometry = Geometry::new(batch.architecture);
+        let threads = batch.pool.threads_for(range.len().div_ceil(size));
+        workspace.grow_chunks::<S>(&geometry, false, threads)?;
+        workspace.weights.fill(batch.flat);
+        let weights = NetworkWeights::new(batch.architecture, &workspace.weights, batch.flat);
+        let memories = Mutex::new(workspace.chunks.iter_mut());
+        let queue = Mutex::new(chunks(range, size).zip(out.chunks_mut(size * classes)));
+        run(
+            simd,
+            batch.pool,
+            threads,
+            #[inline(always)]
+            || {
+                let Some(memory) = next(&memories) else { return };
+                let mut chunk = Chunk::new(simd, geometry, false, memory.get_mut());
+                while let Some((range, rows)) = next(&queue) {
+                    chunk.load(batch.images, range, batch.loader);
+                    chunk.forward(&weights);
+                    for (i, row) in rows.chunks_exact_mut(classes).enumerate() {
+                        chunk.logits(i, row);
+                    }
+                }
+            },
+        );
+        Ok(())
+    }
+}
+
+/// The flat gradient of the mean loss into `gradient`; gives the sum of the losses, and the hits.
+pub struct LossAndGradient<'a> {
+    pub batch: Batch<'a>,
+    pub labels: &'a [u8],
+    pub workspace: &'a mut Workspace,
+    pub gradient: &'a mut [f32],
+}
+
+impl WithSimd for LossAndGradient<'_> {
+    type Output = Result<Seen>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Result<Seen> {
+        let LossAndGradient { batch, labels, workspace, gradient } = self;
+        let (size, architecture) = (images_per_chunk::<S>(), batch.architecture);
+        let geometry = Geometry::new(architecture);
+        let shape = PanelShape::new::<S>(architecture);
+        let most = labels.len().min(SLAB).div_ceil(size);
+        workspace.grow_chunks::<S>(&geometry, true, batch.pool.threads_for(most))?;
+        workspace.grow_slab(&shape, most)?;
+        workspace.weights.fill(batch.flat);
+        let Workspace { weights, chunks: memories, panels, sums, seen } = workspace;
+        let weights = NetworkWeights::new(architecture, weights, batch.flat);
+        let (convolutions, linear) = gradient.split_at_mut(PARAMETERS);
+        let mut total = Seen::default();
+        let mut total_sums = [0.0; SUMS];
+        for range in chunks(0..labels.len(), SLAB) {
+            let count = range.len().div_ceil(size);
+            let threads = batch.pool.threads_for(count);
+            let seen = &mut seen[..count];
+            let sums = &mut sums.get_mut()[..count * SUMS];
+            let panels = &mut panels.get_mut()[..count * shape.floats()];
+
+            let memories = Mutex::new(memories.iter_mut());
+            let notes = seen.iter_mut().zip(sums.chunks_exact_mut(SUMS));
+            let notes = notes.zip(panels.chunks_exact_mut(shape.floats()));
+            let queue = Mutex::new(chunks(range.clone(), size).zip(notes));
+            run(
+                simd,
+                batch.pool,
+                threads,
+                #[inline(always)]
+                || {
+                    let Some(memory) = next(&memories) else { return };
+                    let mut chunk = Chunk::new(simd, geometry, true, memory.get_mut());
+                    while let Some((range, ((seen, sums), panel))) = next(&queue) {
+                        chunk.load(batch.images, range.clone(), batch.loader);
+                        chunk.forward(&weights);
+                        *seen = loss_gradients(&mut chunk, &labels[range], labels.len());
+                        chunk.backward(&weights);
+                        chunk.scratch.drain_sums(simd, sums);
+                        panels::fill(&shape, &chunk, panel);
+                    }
+                },
+            );
+
+            for (seen, sums) in seen.iter().zip(sums.chunks_exact(SUMS)) {
+                total.loss += seen.loss;
+                total.correct += seen.correct;
+                total_sums.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
+            }
+            let add = range.start > 0;
+            let panels = Panels { shape, panels, images: range.len() };
+            let queue = Mutex::new(pieces(architecture, linear));
+            run(
+                simd,
+                batch.pool,
+                threads,
+                #[inline(always)]
+                || {
+                    while let Some(piece) = next(&queue) {
+                        let outputs = piece.first..piece.first + piece.bias.len();
+                        panels.gradient(simd, piece.layer, outputs, add, piece.weights, piece.bias);
+                    }
+                },
+            );
+        }
+        gradient_of_sums(&total_sums, convolutions);
+        Ok(total)
+    }
+}
+
+/// Runs `work` on several threads, compiled for this CPU's vectors: it must be inlined.
+#[inline(always)]
+fn run<S: Simd>(simd: S, pool: &Pool, threads: usize, work: impl Fn() + Sync) {
+    pool.run(threads, &|| simd.vectorize(Inlined(&work)));
+}
+
+/// `Simd::vectorize` calls a closure that only borrows by way of a function that is not inlined, and
+/// then it is compiled without vectors; this one it inlines.
+struct Inlined<'a, F>(&'a F);
+
+impl<F: Fn()> WithSimd for Inlined<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        (*self.0)();
+    }
+}
+
+/// Some neighbouring outputs of a linear layer: their places in the gradient.
+struct Piece<'a> {
+    layer: usize,
+    first: usize,
+    weights: &'a mut [f32],
+    bias: &'a mut [f32],
+}
+
+/// The linear layers' part of the gradient, cut up.
+fn pieces(architecture: Architecture, mut rest: &mut [f32]) -> impl Iterator<Item = Piece<'_>> {
+    let layers = linear_sizes(architecture).map(|(inputs, outputs)| {
+        (inputs, take(&mut rest, inputs * outputs), take(&mut rest, outputs))
+    });
+    layers.into_iter().enumerate().flat_map(|(layer, (inputs, weights, bias))| {
+        let parts = weights.chunks_mut(PIECE * inputs).zip(bias.chunks_mut(PIECE));
+        let piece = move |(i, (weights, bias))| Piece { layer, first: i * PIECE, weights, bias };
+        parts.enumerate().map(piece)
+    })
+}
+
+/// Sets the gradients of the chunk's logits, of a batch of `n` images; gives the sum of the losses.
+#[inline(always)]
+fn loss_gradients<S: Simd>(chunk: &mut Chunk<S>, labels: &[u8], n: usize) -> Seen {
+    let mut row = [0.0; 256];
+    let row = &mut row[..chunk.classes()];
+    let mut seen = Seen::default();
+    for i in 0..images_per_chunk::<S>() {
+        match labels.get(i) {
+            Some(&label) => {
+                let label = usize::from(label);
+                chunk.logits(i, row);
+                seen.correct += usize::from(argmax(row) == label);
+                seen.loss += cross_entropy_gradient(row, label, n);
+            }
+            None => row.fill(0.0), // a lane that is left over contributes nothing
+        }
+        chunk.set_logits_gradient(i, row);
+    }
+    seen
+}
+
+/// Replaces logits by the gradient of the loss, (softmax - one-hot) / n, and returns this image's
+/// loss.
+fn cross_entropy_gradient(logits: &mut [f32], label: usize, n: usize) -> f64 {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let of_label = f64::from(logits[label]) - f64::from(largest);
+    let mut sum = 0.0;
+    for x in &mut *logits {
+        *x = (*x - largest).exp();
+        sum += *x;
+    }
+    let scale = 1.0 / (sum * n as f32);
+    logits.iter_mut().for_each(|x| *x *= scale);
+    logits[label] -= 1.0 / n as f32;
+    f64::from(sum).ln() - of_label
+}

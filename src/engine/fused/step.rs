@@ -1,0 +1,118 @@
+//! An optimizer step in one pass over the parameters; `optimizer` defines what it computes.
+
+use crate::optimizer::{BETA1, BETA2, EPSILON, Rule, Step};
+use pulp::{Simd, WithSimd};
+
+/// Writes parameters and averages, (1 + averages, n), after a step over `next`; says whether all of
+/// them are finite. Plain loops, which the compiler makes vectors of.
+pub struct FusedStep<'a> {
+    pub step: Step,
+    pub now: &'a [f32],
+    pub gradient: &'a [f32],
+    pub next: &'a mut [f32],
+}
+
+impl WithSimd for FusedStep<'_> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> bool {
+        let FusedStep { step, now, gradient, next } = self;
+        apply(step, now, gradient, next)
+    }
+}
+
+#[inline(always)]
+fn apply(step: Step, now: &[f32], gradient: &[f32], next: &mut [f32]) -> bool {
+    let n = gradient.len();
+    let rate = step.learning_rate as f32;
+    let decay = step.optimizer.weight_decay as f32;
+    let ((flat, averages), (next, next_averages)) = (now.split_at(n), next.split_at_mut(n));
+    let mut finite = true;
+    match step.optimizer.rule {
+        Rule::Sgd if averages.is_empty() => {
+            for ((next, &w), &g) in next.iter_mut().zip(flat).zip(gradient) {
+                *next = w - (g + w * decay) * rate;
+                finite &= next.is_finite();
+            }
+        }
+        Rule::Sgd => {
+            let momentum = step.optimizer.momentum as f32;
+            let parameters = next.iter_mut().zip(flat).zip(gradient);
+            for (((next, &w), &g), (v, next_v)) in
+                parameters.zip(averages.iter().zip(next_averages))
+            {
+                *next_v = v * momentum + (g + w * decay);
+                *next = w - *next_v * rate;
+                finite &= next.is_finite() & next_v.is_finite();
+            }
+        }
+        Rule::AdamW => {
+            let (mean_correction, square_correction) = step.bias_corrections();
+            let keep = (1.0 - step.learning_rate * step.optimizer.weight_decay) as f32;
+            let rate = (step.learning_rate / mean_correction) as f32;
+            let scale = (1.0 / square_correction.sqrt()) as f32;
+            let (beta1, beta2, epsilon) = (BETA1 as f32, BETA2 as f32, EPSILON as f32);
+            let (share1, share2) = ((1.0 - BETA1) as f32, (1.0 - BETA2) as f32);
+            let (means, squares) = averages.split_at(n);
+            let (next_means, next_squares) = next_averages.split_at_mut(n);
+            let parameters = next.iter_mut().zip(flat).zip(gradient);
+            let means = means.iter().zip(next_means);
+            let squares = squares.iter().zip(next_squares);
+            for ((((next, &w), &g), (m, next_m)), (s, next_s)) in parameters.zip(means).zip(squares)
+            {
+                *next_m = m * beta1 + g * share1;
+                *next_s = s * beta2 + g * g * share2;
+                *next = w * keep - *next_m / (next_s.sqrt() * scale + epsilon) * rate;
+                finite &= next.is_finite() & next_m.is_finite() & next_s.is_finite();
+            }
+        }
+    }
+    finite
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::optimizer::Optimizer;
+    use candle_core::{Device, Tensor};
+    use pulp::Arch;
+
+    #[test]
+    fn it_is_what_candles_operations_give() {
+        let wave = |n: usize, f: f32| (0..n).map(|i| (i as f32 * f).sin()).collect::<Vec<f32>>();
+        for (rule, momentum, weight_decay) in [
+            (Rule::Sgd, 0.0, 0.0),
+            (Rule::Sgd, 0.0, 0.01),
+            (Rule::Sgd, 0.9, 0.001),
+            (Rule::AdamW, 0.0, 0.01),
+        ] {
+            let optimizer = Optimizer { rule, momentum, weight_decay };
+            let rows = 1 + optimizer.state_names().len();
+            for n in [1, 7, 8, 1003] {
+                for number in [1, 2, 1000] {
+                    let mut now = wave(rows * n, 0.37);
+                    now.iter_mut().skip(2 * n).for_each(|square| *square = square.abs());
+                    let gradient = wave(n, 0.11);
+                    let rule = Step { optimizer, number, learning_rate: 0.02 };
+                    let tensor = Tensor::from_slice(&now, (rows, n), &Device::Cpu).unwrap();
+                    let oracle = Tensor::from_slice(&gradient, n, &Device::Cpu).unwrap();
+                    let oracle = rule.apply(&tensor, &oracle).unwrap();
+                    let oracle: Vec<f32> = oracle.flatten_all().unwrap().to_vec1().unwrap();
+                    for arch in [Arch::new(), Arch::Scalar] {
+                        let mut next = vec![0.0; rows * n];
+                        let next = &mut next;
+                        let ours = FusedStep { step: rule, now: &now, gradient: &gradient, next };
+                        assert!(arch.dispatch(ours));
+                        for (ours, oracle) in next.iter().zip(&oracle) {
+                            let error = (ours - oracle).abs();
+                            assert!(error <= 4e-7, "{rule:?}: {ours}, not {oracle}");
+                        }
+                    }
+                    let broken = vec![f32::INFINITY; n];
+                    assert!(!apply(rule, &now, &broken, &mut vec![0.0; rows * n]));
+                }
+            }
+        }
+    }
+}

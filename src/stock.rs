@@ -1,0 +1,27 @@
+//! Buffers that calls borrow and give back, so that a call that is made again and again allocates
+//! nothing: as many are kept as calls ever ran at once.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub struct Stock<T>(Mutex<Vec<T>>);
+
+impl<T> Default for Stock<T> {
+    fn default() -> Self {
+        Stock(Mutex::default())
+    }
+}
+
+impl<T> Stock<T> {
+    /// One that an earlier call has given back.
+    pub fn take(&self) -> Option<T> {
+        self.items().pop()
+    }
+
+    pub fn give_back(&self, item: T) {
+        self.items().push(item);
+    }
+
+    fn items(&self) -> MutexGuard<'_, Vec<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -20,9 +20,11 @@ MAJOR := $(firstword $(subst ., ,$(VERSION)))
 HEADERS := include/lenet.h include/lenet.hpp
 SOURCES := Cargo.toml Cargo.lock build.rs cbindgen.toml $(shell find src -name '*.rs')
 REFERENCE_VENV := target/reference-venv
+BENCH := target/bench
+BENCH_VENV := target/bench-venv
 
 .DEFAULT_GOAL := all
-.PHONY: all help check install uninstall reference clean
+.PHONY: all help check install uninstall reference bench clean
 
 all:
 	$(CARGO) build --release --locked
@@ -34,6 +36,8 @@ help:
 	@echo 'install    PREFIX=$(PREFIX) LIBDIR=$(LIBDIR) INCLUDEDIR=$(INCLUDEDIR) DESTDIR=$(DESTDIR)'
 	@echo 'uninstall  the same settings: remove what install put there'
 	@echo 'reference  compute tests/reference anew with PyTorch (downloads it)'
+	@echo 'bench      measure beside PyTorch, ONNX Runtime and candle (downloads them) into docs/benchmarks;'
+	@echo "           BENCH_ARGS='--quick --only train', or --help"
 	@echo 'clean      remove target/, data and virtual environments included'
 	@echo
 	@echo 'The samples: make -C examples help'
@@ -132,6 +136,21 @@ $(REFERENCE_VENV)/ready: tests/reference/requirements.txt
 
 reference: $(REFERENCE_VENV)/ready
 	PYTHONDONTWRITEBYTECODE=1 $(REFERENCE_VENV)/bin/python tests/reference/make.py
+
+$(BENCH_VENV)/ready: benches/compare/requirements.txt
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/pip install --quiet --requirement $<
+	@touch $@
+
+# As in examples/Makefile: a link with the library's SONAME where the rpath looks, and built anew each time.
+bench: all $(BENCH_VENV)/ready
+	@$(MAKE) --no-print-directory -C examples data
+	@mkdir -p $(BENCH)
+	@ln -sfn ../release/liblenet.so $(BENCH)/liblenet.so.1
+	$(CC) -std=c11 -O3 -march=native -Wall -Wextra -Wpedantic -Werror -pthread -Iinclude -Iexamples \
+	    benches/compare/lenet_worker.c examples/data_folder.c -o $(BENCH)/lenet_worker \
+	    -L$(RELEASE) -llenet '-Wl,-rpath,$$ORIGIN'
+	PYTHONDONTWRITEBYTECODE=1 $(BENCH_VENV)/bin/python benches/compare/run.py $(BENCH_ARGS)
 
 clean:
 	rm -rf target

@@ -57,14 +57,7 @@ impl Geometry {
 
     /// Of the first convolution.
     fn taps1(&self) -> Taps {
-        Taps {
-            channels: 1,
-            channel_stride: 0,
-            rows: 0..KERNEL,
-            kernel_rows: KERNEL,
-            row_stride: self.padded_width,
-            columns: KERNEL,
-        }
+        Taps { channels: 1, channel_stride: 0, rows: 0..KERNEL, row_stride: self.padded_width }
     }
 
     /// Of the second one, transformed.
@@ -73,9 +66,7 @@ impl Geometry {
             channels: CONV1_CHANNELS,
             channel_stride: self.height1 * self.columns,
             rows: 0..KERNEL,
-            kernel_rows: KERNEL,
             row_stride: self.columns,
-            columns: 1,
         }
     }
 
@@ -89,9 +80,7 @@ impl Geometry {
             channels: CONV2_CHANNELS,
             channel_stride: (self.height2 + 2) * self.columns,
             rows: first..end,
-            kernel_rows: KERNEL,
             row_stride: self.columns,
-            columns: 1,
         };
         (taps, y + first + 2 - KERNEL)
     }
@@ -259,7 +248,13 @@ impl<'a, V: Copy> Tile<'a, V> {
             for row in 0..2 {
                 let x = &self.input[(2 * y + row) * g.padded_width..];
                 let out = &mut self.maps1[rows + row * g.width..];
-                weights.conv1.correlate(simd, &taps, &weights.bias1, (x, g.width), (out, plane));
+                weights.conv1.correlate::<S, KERNEL>(
+                    simd,
+                    &taps,
+                    &weights.bias1,
+                    (x, g.width),
+                    (out, plane),
+                );
             }
             for channel in 0..CONV1_CHANNELS {
                 let at = channel * plane + rows;
@@ -289,7 +284,7 @@ impl<'a, V: Copy> Tile<'a, V> {
                 let at = point * CONV1_CHANNELS * transformed_plane + y * pair;
                 let products = &mut scratch.products[point * CONV2_CHANNELS * pair..];
                 let x = &self.transformed1[at..];
-                weights.correlate(simd, &taps, &[], (x, pair), (products, pair));
+                weights.correlate::<S, 1>(simd, &taps, &[], (x, pair), (products, pair));
             }
             let rows = if training { 2 * y * g.width2 } else { 0 };
             for (channel, &bias) in weights.bias2.iter().enumerate() {
@@ -383,7 +378,7 @@ impl<'a, V: Copy> Tile<'a, V> {
                 let x = &transformed2[first * g.columns..];
                 let out = &mut gradient1[map(0) + y * g.columns..];
                 let weights = &weights.conv2_back[point];
-                weights.correlate(simd, &taps, &[], (x, 2 * g.columns), (out, plane1));
+                weights.correlate::<S, 1>(simd, &taps, &[], (x, 2 * g.columns), (out, plane1));
             }
         }
 

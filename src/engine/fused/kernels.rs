@@ -4,6 +4,7 @@
 //! Each keeps `OUTPUTS` times `POSITIONS` sums in registers: with 16 registers that leaves two for the
 //! inputs and one for a weight, and nothing is spilled.
 
+use crate::architecture::KERNEL;
 use pulp::Simd;
 use std::ops::Range;
 
@@ -19,29 +20,26 @@ pub fn groups(outputs: usize) -> impl Iterator<Item = Range<usize>> {
 
 /// Calls a kernel that is compiled for each size of a group.
 macro_rules! for_group_of {
-    ($size:expr, $kernel:ident::<$S:ident>($($argument:expr),* $(,)?)) => {
+    ($size:expr, $kernel:ident::<$($parameter:ident),+>($($argument:expr),* $(,)?)) => {
         match $size {
-            6 => $kernel::<$S, 6>($($argument),*),
-            5 => $kernel::<$S, 5>($($argument),*),
-            4 => $kernel::<$S, 4>($($argument),*),
-            3 => $kernel::<$S, 3>($($argument),*),
-            2 => $kernel::<$S, 2>($($argument),*),
-            _ => $kernel::<$S, 1>($($argument),*),
+            6 => $kernel::<$($parameter,)+ 6>($($argument),*),
+            5 => $kernel::<$($parameter,)+ 5>($($argument),*),
+            4 => $kernel::<$($parameter,)+ 4>($($argument),*),
+            3 => $kernel::<$($parameter,)+ 3>($($argument),*),
+            2 => $kernel::<$($parameter,)+ 2>($($argument),*),
+            _ => $kernel::<$($parameter,)+ 1>($($argument),*),
         }
     };
 }
 
-/// The inputs of a convolution's output: `channels` planes, of each the kernel's `rows`, of each
-/// `columns` neighbours, at these distances.
+/// The inputs of a convolution's output: `channels` planes, of each the kernel's `rows` that meet the
+/// map, of each neighbours, at these distances.
 #[derive(Clone)]
 pub struct Taps {
     pub channels: usize,
     pub channel_stride: usize,
-    /// Those rows of the kernel that meet the map, of `kernel_rows`.
     pub rows: Range<usize>,
-    pub kernel_rows: usize,
     pub row_stride: usize,
-    pub columns: usize,
 }
 
 /// A convolution's weights in the order in which `correlate` reads them: outputs in `groups`, of a
@@ -71,10 +69,10 @@ impl Packed {
     }
 
     /// For every output o and position i: out[o * stride + i] = bias[o] + the sum over the taps of
-    /// weight(o, tap) * x[place of the tap + i]. `width` is a multiple of `POSITIONS`; `bias` may be
-    /// empty for none.
+    /// weight(o, tap) * x[place of the tap + i], for a kernel of `COLUMNS`. `width` is a multiple of
+    /// `POSITIONS`; `bias` may be empty for none.
     #[inline(always)]
-    pub fn correlate<S: Simd>(
+    pub fn correlate<S: Simd, const COLUMNS: usize>(
         &self,
         simd: S,
         taps: &Taps,
@@ -88,14 +86,14 @@ impl Packed {
             let out = &mut out[group.start * stride..];
             for_group_of!(
                 group.len(),
-                correlate_group::<S>(simd, weights, taps, bias, (x, width), (out, stride))
+                correlate_group::<S, COLUMNS>(simd, weights, taps, bias, (x, width), (out, stride))
             );
         }
     }
 }
 
 #[inline(always)]
-fn correlate_group<S: Simd, const A: usize>(
+fn correlate_group<S: Simd, const COLUMNS: usize, const A: usize>(
     simd: S,
     weights: &[f32],
     taps: &Taps,
@@ -103,24 +101,22 @@ fn correlate_group<S: Simd, const A: usize>(
     (x, width): (&[S::f32s], usize),
     (out, stride): (&mut [S::f32s], usize),
 ) {
-    let (weights, _) = weights.as_chunks::<A>();
-    let of_channel = taps.kernel_rows * taps.columns;
-    let of_rows = taps.rows.start * taps.columns..taps.rows.end * taps.columns;
+    // [channel][row][column][output]
+    let weights = weights.as_chunks::<A>().0.as_chunks::<COLUMNS>().0.as_chunks::<KERNEL>().0;
     for i in (0..width).step_by(POSITIONS) {
         let mut sums = [[simd.splat_f32s(0.0); POSITIONS]; A];
         for (sum, &bias) in sums.iter_mut().zip(bias) {
             *sum = [simd.splat_f32s(bias); POSITIONS];
         }
-        for (channel, weights) in weights.chunks_exact(of_channel).enumerate().take(taps.channels) {
-            let rows = weights[of_rows.clone()].chunks_exact(taps.columns);
+        for (channel, weights) in weights[..taps.channels].iter().enumerate() {
             let mut start = channel * taps.channel_stride + i;
-            for weights in rows {
-                let x = &x[start..start + taps.columns + POSITIONS - 1];
-                for (x, weights) in x.windows(POSITIONS).zip(weights) {
-                    for (sum, &weight) in sums.iter_mut().zip(weights) {
-                        let weight = simd.splat_f32s(weight);
+            for weights in &weights[taps.rows.clone()] {
+                let x = &x[start..start + COLUMNS + POSITIONS - 1];
+                for column in 0..COLUMNS {
+                    for a in 0..A {
+                        let weight = simd.splat_f32s(weights[column][a]);
                         for b in 0..POSITIONS {
-                            sum[b] = simd.mul_add_e_f32s(weight, x[b], sum[b]);
+                            sums[a][b] = simd.mul_add_e_f32s(weight, x[column + b], sums[a][b]);
                         }
                     }
                 }

@@ -110,13 +110,13 @@ impl Panels<'_> {
                 let x_parts = self.parts(x_start, shape.input_block * images);
                 let d_parts = self.parts(d_start, OUTPUTS * images);
                 for ((x, n), (deltas, _)) in x_parts.zip(d_parts) {
-                    let x: &[S::f32s] = bytemuck::cast_slice(x);
-                    let x = x.as_chunks::<POSITIONS>().0.iter().take(n);
-                    for (x, deltas) in x.zip(deltas.as_chunks::<OUTPUTS>().0) {
-                        for (sum, &delta) in sums.iter_mut().zip(deltas) {
-                            let delta = simd.splat_f32s(delta);
+                    let x = &bytemuck::cast_slice::<_, S::f32s>(x).as_chunks::<POSITIONS>().0[..n];
+                    let deltas = &deltas.as_chunks::<OUTPUTS>().0[..n];
+                    for i in 0..n {
+                        for a in 0..OUTPUTS {
+                            let delta = simd.splat_f32s(deltas[i][a]);
                             for b in 0..POSITIONS {
-                                sum[b] = simd.mul_add_e_f32s(delta, x[b], sum[b]);
+                                sums[a][b] = simd.mul_add_e_f32s(delta, x[i][b], sums[a][b]);
                             }
                         }
                     }

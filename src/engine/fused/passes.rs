@@ -19,9 +19,6 @@ use std::sync::Mutex;
 /// 1 MB for 28x28 images.
 const SLAB: usize = 256;
 
-/// Outputs of a linear layer whose weight gradients are one piece of work.
-const PIECE: usize = 2 * OUTPUTS;
-
 /// What one call computes in; grows to what is asked of it and is used again.
 pub struct Workspace {
     weights: ConvolutionWeights,
@@ -182,7 +179,7 @@ impl WithSimd for LossAndGradient<'_> {
             }
             let add = range.start > 0;
             let panels = Panels { shape, panels, images: range.len() };
-            let queue = Mutex::new(pieces(architecture, linear));
+            let queue = Mutex::new(pieces(architecture, linear, threads));
             run(
                 simd,
                 batch.pool,
@@ -228,14 +225,20 @@ struct Piece<'a> {
     bias: &'a mut [f32],
 }
 
-/// The linear layers' part of the gradient, cut up.
-fn pieces(architecture: Architecture, mut rest: &mut [f32]) -> impl Iterator<Item = Piece<'_>> {
+/// The linear layers' part of the gradient, each cut into a piece for each thread: the larger the
+/// pieces, the less often the panels have to be read.
+fn pieces(
+    architecture: Architecture,
+    mut rest: &mut [f32],
+    threads: usize,
+) -> impl Iterator<Item = Piece<'_>> {
     let layers = linear_sizes(architecture).map(|(inputs, outputs)| {
         (inputs, take(&mut rest, inputs * outputs), take(&mut rest, outputs))
     });
-    layers.into_iter().enumerate().flat_map(|(layer, (inputs, weights, bias))| {
-        let parts = weights.chunks_mut(PIECE * inputs).zip(bias.chunks_mut(PIECE));
-        let piece = move |(i, (weights, bias))| Piece { layer, first: i * PIECE, weights, bias };
+    layers.into_iter().enumerate().flat_map(move |(layer, (inputs, weights, bias))| {
+        let size = bias.len().div_ceil(threads).next_multiple_of(OUTPUTS);
+        let parts = weights.chunks_mut(size * inputs).zip(bias.chunks_mut(size));
+        let piece = move |(i, (weights, bias))| Piece { layer, first: i * size, weights, bias };
         parts.enumerate().map(piece)
     })
 }

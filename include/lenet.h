@@ -419,7 +419,7 @@ typedef struct lenet_metrics {
 #define LENET_ERROR_DEVICE_UNAVAILABLE 12
 
 /**
- * Not supported by this build, or LENET_ENGINE names no engine.
+ * Not supported by this build, or LENET_ENGINE names no engine that this CPU has.
  */
 #define LENET_ERROR_UNSUPPORTED 13
 
@@ -471,9 +471,9 @@ uint32_t lenet_version_number(void);
 
 /**
  * What this library computes with: engine, CPU kernels chosen, CUDA or not. For logs, not to be
- * parsed. The environment variable LENET_ENGINE, read once, chooses among "fused" (the default),
- * "portable" (the same without vectors) and "candle" (candle's own operations, slow), for tests and
- * measurements.
+ * parsed. The environment variable LENET_ENGINE, read once, chooses among "fused" (the default: the best
+ * vectors that the CPU has), "avx512", "avx2", "neon" and "portable" (the same engine with those
+ * vectors or none) and "candle" (candle's own operations, slow), for tests and measurements.
  *
  * @return A static string, never freed. Any thread. Since 1.0.
  */

@@ -119,41 +119,50 @@ pub trait Engine: Send + Sync {
     fn step(&self, step: Step, now: &Weights, gradient: &Tensor, next: &Weights) -> Result<bool>;
 }
 
-/// How a CPU computes; the best that it can unless the environment variable LENET_ENGINE, read once,
-/// names another: for tests and measurements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a CPU computes.
+#[derive(Clone, Copy)]
 enum CpuEngine {
-    /// The fused engine with this CPU's vectors.
-    Fused,
-    /// The fused engine without vectors.
-    Portable,
+    /// The fused engine with these vectors.
+    Fused(Arch),
     /// Candle's own operations.
     Candle,
 }
 
 impl CpuEngine {
+    /// The best that this CPU can, unless the environment variable LENET_ENGINE, read once, names
+    /// another one: for tests and measurements.
     fn chosen() -> Result<Self> {
         static CHOICE: OnceLock<Option<OsString>> = OnceLock::new();
         let Some(choice) = CHOICE.get_or_init(|| std::env::var_os("LENET_ENGINE")) else {
-            return Ok(CpuEngine::Fused);
+            return Ok(CpuEngine::Fused(Arch::new()));
         };
-        match choice.to_str() {
-            Some("fused") => Ok(CpuEngine::Fused),
-            Some("portable") => Ok(CpuEngine::Portable),
-            Some("candle") => Ok(CpuEngine::Candle),
-            _ => Err(Error::new(
-                Code::Unsupported,
-                format!("LENET_ENGINE is {choice:?}; it must be fused, portable or candle"),
-            )),
-        }
+        let unsupported =
+            |why: &str| Error::new(Code::Unsupported, format!("LENET_ENGINE is {choice:?}; {why}"));
+        let arch = match choice.to_str() {
+            Some("candle") => return Ok(CpuEngine::Candle),
+            Some("fused") => Some(Arch::new()),
+            Some("portable") => Some(Arch::Scalar),
+            #[cfg(target_arch = "x86_64")]
+            Some("avx512") => pulp::x86::V4::try_new().map(Arch::V4),
+            #[cfg(target_arch = "x86_64")]
+            Some("avx2") => pulp::x86::V3::try_new().map(Arch::V3),
+            #[cfg(target_arch = "aarch64")]
+            Some("neon") => pulp::aarch64::Neon::try_new().map(Arch::Neon),
+            _ => return Err(unsupported(CpuEngine::NAMES)),
+        };
+        arch.map(CpuEngine::Fused).ok_or_else(|| unsupported("this CPU has no such vectors"))
     }
+
+    #[cfg(target_arch = "x86_64")]
+    const NAMES: &str = "it must be fused, avx512, avx2, portable or candle";
+    #[cfg(target_arch = "aarch64")]
+    const NAMES: &str = "it must be fused, neon, portable or candle";
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    const NAMES: &str = "it must be fused, portable or candle";
 
     fn open(self, num_threads: u32, normalization: Normalization) -> Box<dyn Engine> {
         match self {
-            CpuEngine::Fused => Box::new(FusedEngine::new(Arch::new(), num_threads, normalization)),
-            CpuEngine::Portable => {
-                Box::new(FusedEngine::new(Arch::Scalar, num_threads, normalization))
-            }
+            CpuEngine::Fused(arch) => Box::new(FusedEngine::new(arch, num_threads, normalization)),
             CpuEngine::Candle => Box::new(CandleEngine::new(Device::Cpu, normalization)),
         }
     }
@@ -162,18 +171,15 @@ impl CpuEngine {
 /// What a model on the CPU computes with, for `lenet_build_info`.
 pub fn description() -> &'static CStr {
     match CpuEngine::chosen() {
-        Ok(CpuEngine::Fused) if !matches!(Arch::new(), Arch::Scalar) => {
-            #[cfg(target_arch = "x86_64")]
-            let text = c"CPU: fused engine, AVX2 and FMA; CUDA: not built in";
-            #[cfg(not(target_arch = "x86_64"))]
-            let text = c"CPU: fused engine, vectors of this CPU; CUDA: not built in";
-            text
-        }
-        Ok(CpuEngine::Fused | CpuEngine::Portable) => {
-            c"CPU: fused engine, no vectors; CUDA: not built in"
-        }
+        #[cfg(target_arch = "x86_64")]
+        Ok(CpuEngine::Fused(Arch::V4(_))) => c"CPU: fused engine, AVX-512; CUDA: not built in",
+        #[cfg(target_arch = "x86_64")]
+        Ok(CpuEngine::Fused(Arch::V3(_))) => c"CPU: fused engine, AVX2 and FMA; CUDA: not built in",
+        #[cfg(target_arch = "aarch64")]
+        Ok(CpuEngine::Fused(Arch::Neon(_))) => c"CPU: fused engine, NEON; CUDA: not built in",
+        Ok(CpuEngine::Fused(_)) => c"CPU: fused engine, no vectors; CUDA: not built in",
         Ok(CpuEngine::Candle) => c"CPU: candle's operations; CUDA: not built in",
-        Err(_) => c"CPU: LENET_ENGINE names no engine; CUDA: not built in",
+        Err(_) => c"CPU: LENET_ENGINE names no engine that this CPU has; CUDA: not built in",
     }
 }
 

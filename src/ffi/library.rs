@@ -36,9 +36,9 @@ pub extern "C" fn lenet_version_number() -> u32 {
 }
 
 /// What this library computes with: engine, CPU kernels chosen, CUDA or not. For logs, not to be
-/// parsed. The environment variable LENET_ENGINE, read once, chooses among "fused" (the default),
-/// "portable" (the same without vectors) and "candle" (candle's own operations, slow), for tests and
-/// measurements.
+/// parsed. The environment variable LENET_ENGINE, read once, chooses among "fused" (the default: the best
+/// vectors that the CPU has), "avx512", "avx2", "neon" and "portable" (the same engine with those
+/// vectors or none) and "candle" (candle's own operations, slow), for tests and measurements.
 ///
 /// @return A static string, never freed. Any thread. Since 1.0.
 #[unsafe(no_mangle)]

@@ -36,7 +36,7 @@ pub const LENET_ERROR_CORRUPT: lenet_status = 10;
 pub const LENET_ERROR_INCOMPATIBLE: lenet_status = 11;
 /// The device does not exist here, or this library cannot use it.
 pub const LENET_ERROR_DEVICE_UNAVAILABLE: lenet_status = 12;
-/// Not supported by this build, or LENET_ENGINE names no engine.
+/// Not supported by this build, or LENET_ENGINE names no engine that this CPU has.
 pub const LENET_ERROR_UNSUPPORTED: lenet_status = 13;
 /// Memory could not be had.
 pub const LENET_ERROR_OUT_OF_MEMORY: lenet_status = 14;

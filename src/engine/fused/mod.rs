@@ -316,11 +316,25 @@ mod tests {
         }
     }
 
+    /// Every kind of vectors that this CPU has, and none.
+    fn every_level() -> Vec<Arch> {
+        let mut levels = vec![Arch::Scalar];
+        #[cfg(target_arch = "x86_64")]
+        levels.extend(pulp::x86::V3::try_new().map(Arch::V3));
+        #[cfg(target_arch = "x86_64")]
+        levels.extend(pulp::x86::V4::try_new().map(Arch::V4));
+        #[cfg(target_arch = "aarch64")]
+        levels.extend(pulp::aarch64::Neon::try_new().map(Arch::Neon));
+        levels
+    }
+
     #[test]
-    fn without_vectors_it_is_candles_too() {
+    fn with_all_vectors_and_without_any_it_is_candles() {
         for architecture in every_combination(20, 16, 7) {
-            for n in [1, 2, 3, 33] {
-                assert_candles(architecture, Arch::Scalar, n);
+            for level in every_level() {
+                for n in [1, 2, 3, 33] {
+                    assert_candles(architecture, level, n);
+                }
             }
         }
     }

@@ -240,3 +240,157 @@ fn linear_inputs_group<S: Simd, const A: usize>(
     }
     out.copy_from_slice(&sums);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pulp::{Arch, WithSimd, bytemuck};
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    /// Vectors of noise, and the lanes of each.
+    struct Noise(ChaCha8Rng);
+
+    impl Noise {
+        fn floats(&mut self, n: usize) -> Vec<f32> {
+            (0..n).map(|_| self.0.random_range(-1.0..1.0)).collect()
+        }
+
+        fn vectors<S: Simd>(&mut self, n: usize) -> Vec<S::f32s> {
+            let floats = self.floats(n * S::F32_LANES);
+            bytemuck::cast_slice(&floats).to_vec()
+        }
+    }
+
+    /// Every lane of `ours[i]` is the sum of the products of the pairs that `terms(i, lane)` lists.
+    fn assert_sums<S: Simd>(
+        what: &str,
+        ours: &[S::f32s],
+        terms: impl Fn(usize, usize) -> Vec<(f32, f32)>,
+    ) {
+        let ours: &[f32] = bytemuck::cast_slice(ours);
+        for (at, &ours) in ours.iter().enumerate() {
+            let (i, lane) = (at / S::F32_LANES, at % S::F32_LANES);
+            let terms = terms(i, lane);
+            let naive: f64 = terms.iter().map(|&(a, b)| f64::from(a) * f64::from(b)).sum();
+            assert!((f64::from(ours) - naive).abs() < 1e-5, "{what}[{i}] is {ours}, not {naive}");
+        }
+    }
+
+    fn lane<S: Simd>(values: &[S::f32s], i: usize, lane: usize) -> f32 {
+        bytemuck::cast_slice::<_, f32>(values)[i * S::F32_LANES + lane]
+    }
+
+    struct Everything;
+
+    impl WithSimd for Everything {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            let mut noise = Noise(ChaCha8Rng::seed_from_u64(3));
+            for outputs in [1, 2, 3, 4, 5, 6, 7, 11, 13, 16] {
+                for width in [2, 4, 6, 14] {
+                    for rows in [0..KERNEL, 2..KERNEL, 0..3] {
+                        check_correlate::<S, 1>(simd, &mut noise, outputs, width, rows.clone());
+                        check_correlate::<S, KERNEL>(simd, &mut noise, outputs, width, rows);
+                    }
+                }
+                for inputs in [1, 5, 6, 7, 16, 23] {
+                    check_linear(simd, &mut noise, inputs, outputs);
+                }
+            }
+            for n in [1, 2, 3, 8, 50] {
+                for stride in [1, 5] {
+                    check_convolution_weights(simd, &mut noise, n, stride);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn check_correlate<S: Simd, const COLUMNS: usize>(
+        simd: S,
+        noise: &mut Noise,
+        outputs: usize,
+        width: usize,
+        rows: Range<usize>,
+    ) {
+        let (channels, row_stride) = (2, width + COLUMNS - 1);
+        let taps = Taps { channels, channel_stride: KERNEL * row_stride, rows, row_stride };
+        let count = channels * KERNEL * COLUMNS;
+        let (weights, bias) = (noise.floats(outputs * count), noise.floats(outputs));
+        let x = noise.vectors::<S>(channels * taps.channel_stride);
+        let mut packed = Packed::new(outputs, count);
+        packed.fill(|output, tap| weights[output * count + tap]);
+        let mut out = vec![simd.splat_f32s(9.0); outputs * width];
+        packed.correlate::<S, COLUMNS>(simd, &taps, &bias, (&x, width), (&mut out, width));
+        assert_sums::<S>("correlate", &out, |i, l| {
+            let (output, position) = (i / width, i % width);
+            let mut terms = vec![(1.0, bias[output])];
+            for tap in 0..count {
+                let (channel, row, column) =
+                    (tap / (KERNEL * COLUMNS), tap / COLUMNS % KERNEL, tap % COLUMNS);
+                if taps.rows.contains(&row) {
+                    let row = row - taps.rows.start;
+                    let at = channel * taps.channel_stride + row * row_stride + column + position;
+                    terms.push((weights[output * count + tap], lane::<S>(&x, at, l)));
+                }
+            }
+            terms
+        });
+    }
+
+    #[inline(always)]
+    fn check_linear<S: Simd>(simd: S, noise: &mut Noise, inputs: usize, outputs: usize) {
+        let (weights, bias) = (noise.floats(outputs * inputs), noise.floats(outputs));
+        let x = noise.vectors::<S>(inputs * POSITIONS);
+        let mut out = vec![simd.splat_f32s(9.0); outputs * POSITIONS];
+        linear(simd, &weights, &bias, &x, &mut out);
+        assert_sums::<S>("linear", &out, |i, l| {
+            let (output, tile) = (i / POSITIONS, i % POSITIONS);
+            let term = |input| {
+                (weights[output * inputs + input], lane::<S>(&x, input * POSITIONS + tile, l))
+            };
+            std::iter::once((1.0, bias[output])).chain((0..inputs).map(term)).collect()
+        });
+
+        let deltas = noise.vectors::<S>(outputs * POSITIONS);
+        let mut out = vec![simd.splat_f32s(9.0); inputs * POSITIONS];
+        linear_inputs(simd, &weights, &deltas, &mut out);
+        assert_sums::<S>("linear_inputs", &out, |i, l| {
+            let (input, tile) = (i / POSITIONS, i % POSITIONS);
+            let delta = |output| lane::<S>(&deltas, output * POSITIONS + tile, l);
+            (0..outputs).map(|output| (weights[output * inputs + input], delta(output))).collect()
+        });
+    }
+
+    #[inline(always)]
+    fn check_convolution_weights<S: Simd>(simd: S, noise: &mut Noise, n: usize, stride: usize) {
+        let x = noise.vectors::<S>(n + (KERNEL - 1) * stride);
+        let deltas = [noise.vectors::<S>(n), noise.vectors::<S>(n)];
+        let before = noise.vectors::<S>(2 * KERNEL);
+        let mut sums = before.clone();
+        let places = [KERNEL, 0];
+        convolution_weights::<S, KERNEL>(
+            simd,
+            [&deltas[0], &deltas[1]],
+            &x,
+            stride,
+            &mut sums,
+            places,
+        );
+        assert_sums::<S>("convolution_weights", &sums, |i, l| {
+            let (output, k) = (1 - i / KERNEL, i % KERNEL);
+            let term = |p| (lane::<S>(&deltas[output], p, l), lane::<S>(&x, p + k * stride, l));
+            std::iter::once((1.0, lane::<S>(&before, i, l))).chain((0..n).map(term)).collect()
+        });
+    }
+
+    #[test]
+    fn every_kernel_is_its_naive_twin() {
+        for arch in [Arch::Scalar, Arch::new()] {
+            arch.dispatch(Everything);
+        }
+    }
+}

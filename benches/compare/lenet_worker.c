@@ -1,0 +1,348 @@
+/* Measures lenet for run.py: a command a line on stdin, an answer a line of JSON on stdout.
+ *
+ *   lenet_worker THREADS
+ *
+ * worker.py describes the commands; only this worker knows `peak`, what the CPU could do at best, and
+ * `info`. The Fashion-MNIST of `fit` is in the folder LENET_DATA. With LENET_ENGINE=candle in the
+ * environment it is candle that is measured. */
+#define _POSIX_C_SOURCE 200809L
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <lenet.h>
+
+#include "data_folder.h"
+
+/* The widest vectors, and CHAINS: independent sums for `peak`, more than a CPU's multiply-adds in flight
+ * (latency times units), no more than its registers hold. */
+#if defined(__AVX512F__)
+#include <immintrin.h>
+typedef __m512 vector;
+enum { CHAINS = 12 };
+#define SPLAT _mm512_set1_ps
+#define MULTIPLY_ADD _mm512_fmadd_ps
+#elif defined(__AVX2__) && defined(__FMA__)
+#include <immintrin.h>
+typedef __m256 vector;
+enum { CHAINS = 12 };
+#define SPLAT _mm256_set1_ps
+#define MULTIPLY_ADD _mm256_fmadd_ps
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+typedef float32x4_t vector;
+enum { CHAINS = 24 };
+#define SPLAT vdupq_n_f32
+#define MULTIPLY_ADD(a, b, c) vfmaq_f32(c, a, b)
+#else
+#error "peak needs AVX-512, AVX2 with FMA, or NEON: compile with -march=native on a CPU that has one"
+#endif
+
+enum {
+    CLASSES = 10,
+    FIT_BATCH = 256,
+    FIT_SIDE = 28,
+    BATCHES = 16,           /* that training goes round, so that it does not learn one by heart */
+    LINKS = 20000,          /* multiply-adds of each chain between two looks at the clock */
+    LATENCIES = 1000 * 1000 /* at most */
+};
+#define WARM_UP_SECONDS 0.1
+
+static void fail(const char *what, const char *detail)
+{
+    fprintf(stderr, "lenet_worker: %s: %s\n", what, detail);
+    exit(EXIT_FAILURE);
+}
+
+#define CHECK(call)                            \
+    do {                                       \
+        if ((call) != LENET_OK)                \
+            fail(#call, lenet_last_error());   \
+    } while (0)
+
+static void *allocate(size_t count, size_t size)
+{
+    void *memory = calloc(count, size);
+    if (memory == NULL)
+        fail("calloc", "out of memory");
+    return memory;
+}
+
+static double now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
+}
+
+/* ---- what is measured: a model, made-up batches, room for the results */
+
+struct bench {
+    lenet_model *model;
+    size_t batch, pixels, next;
+    float *images; /* BATCHES x batch x pixels */
+    uint8_t *labels, *classes;
+    float *probabilities;
+};
+
+static lenet_model *create(const char *preset, uint32_t side, uint32_t threads)
+{
+    lenet_options options;
+    lenet_model *model;
+    const bool modern = strcmp(preset, "modern") == 0;
+    if (!modern && strcmp(preset, "classic") != 0)
+        fail("no such preset", preset);
+    CHECK(lenet_options_init(&options, sizeof options, modern ? LENET_PRESET_MODERN : LENET_PRESET_CLASSIC));
+    options.height = options.width = side;
+    options.num_threads = threads;
+    CHECK(lenet_create(&options, &model));
+    return model;
+}
+
+static uint32_t draw(uint32_t *state)
+{
+    *state = *state * 1664525 + 1013904223;
+    return *state >> 8;
+}
+
+static struct bench prepare(const char *preset, size_t batch, size_t batches, uint32_t side, uint32_t threads)
+{
+    const size_t count = batches * batch, pixels = (size_t)side * side;
+    struct bench bench = {
+        .model = create(preset, side, threads),
+        .batch = batch,
+        .pixels = pixels,
+        .images = allocate(count * pixels, sizeof(float)),
+        .labels = allocate(count, 1),
+        .classes = allocate(batch, 1),
+        .probabilities = allocate(batch * CLASSES, sizeof(float)),
+    };
+    uint32_t state = 1;
+    for (size_t i = 0; i < count * pixels; i++)
+        bench.images[i] = (float)draw(&state) / (float)(1 << 24);
+    for (size_t i = 0; i < count; i++)
+        bench.labels[i] = (uint8_t)(draw(&state) % CLASSES);
+    return bench;
+}
+
+static void discard(struct bench *bench)
+{
+    lenet_free(bench->model);
+    free(bench->images);
+    free(bench->labels);
+    free(bench->classes);
+    free(bench->probabilities);
+}
+
+static void train_step(struct bench *bench)
+{
+    const size_t first = bench->next++ % BATCHES * bench->batch;
+    float loss;
+    CHECK(lenet_train_batch(bench->model, bench->images + first * bench->pixels, bench->labels + first,
+                            bench->batch, &loss));
+}
+
+static void predict_step(struct bench *bench)
+{
+    CHECK(lenet_predict(bench->model, bench->images, bench->batch, bench->classes, bench->probabilities));
+}
+
+/* ---- the commands */
+
+struct timing {
+    size_t count; /* calls or images */
+    double seconds;
+};
+
+static struct timing repeat(void (*step)(struct bench *), struct bench *bench, double seconds)
+{
+    struct timing timing = {0, 0};
+    const double start = now();
+    do {
+        step(bench);
+        timing.count++;
+        timing.seconds = now() - start;
+    } while (timing.seconds < seconds);
+    return timing;
+}
+
+static void throughput(void (*step)(struct bench *), struct bench *bench, double seconds)
+{
+    repeat(step, bench, WARM_UP_SECONDS);
+    const struct timing timing = repeat(step, bench, seconds);
+    printf("{\"images\": %zu, \"seconds\": %.9f}\n", timing.count * bench->batch, timing.seconds);
+}
+
+static int by_value(const void *left, const void *right)
+{
+    const double a = *(const double *)left, b = *(const double *)right;
+    return (a > b) - (a < b);
+}
+
+static void latency(struct bench *bench, double seconds)
+{
+    double *calls = allocate(LATENCIES, sizeof *calls);
+    repeat(predict_step, bench, WARM_UP_SECONDS);
+    size_t count = 0;
+    const double start = now();
+    do {
+        const double before = now();
+        predict_step(bench);
+        calls[count++] = now() - before;
+    } while (count < LATENCIES && now() - start < seconds);
+    qsort(calls, count, sizeof *calls, by_value);
+    printf("{\"median_us\": %.3f, \"p99_us\": %.3f}\n", calls[count / 2] * 1e6, calls[count * 99 / 100] * 1e6);
+    free(calls);
+}
+
+struct fit {
+    double start, limit;
+    uint64_t steps;
+    bool whole;
+};
+
+static int32_t on_progress(const lenet_progress *progress, void *user_data)
+{
+    struct fit *fit = user_data;
+    fit->steps = progress->step;
+    fit->whole = progress->step == progress->steps;
+    return !fit->whole && now() - fit->start >= fit->limit;
+}
+
+/* One epoch, or what of it goes into so many seconds. */
+static struct timing fit_epoch(const lenet_dataset *dataset, const char *preset, uint32_t threads, double seconds)
+{
+    lenet_fit_options options;
+    CHECK(lenet_fit_options_init(&options, sizeof options, LENET_PRESET_CLASSIC));
+    options.epochs = 1;
+    options.batch_size = FIT_BATCH;
+    lenet_model *model = create(preset, FIT_SIDE, threads);
+    struct fit fit = {.start = now(), .limit = seconds};
+    const lenet_status status = lenet_fit(model, dataset, NULL, &options, on_progress, &fit);
+    const double elapsed = now() - fit.start;
+    if (status != LENET_ERROR_CANCELLED)
+        CHECK(status);
+    lenet_free(model);
+    const size_t images = fit.whole ? lenet_dataset_count(dataset) : (size_t)fit.steps * FIT_BATCH;
+    return (struct timing){images, elapsed};
+}
+
+static void fit(const char *preset, uint32_t threads, double seconds)
+{
+    const char *folder = getenv("LENET_DATA");
+    char images[4096], labels[4096];
+    if (folder == NULL)
+        fail("LENET_DATA", "not set; the folder of Fashion-MNIST");
+    if (!data_folder_find(folder, "train-images-idx3-ubyte", images, sizeof images) ||
+        !data_folder_find(folder, "train-labels-idx1-ubyte", labels, sizeof labels))
+        exit(EXIT_FAILURE);
+    lenet_dataset *dataset;
+    CHECK(lenet_dataset_open(images, labels, &dataset));
+    fit_epoch(dataset, preset, threads, WARM_UP_SECONDS);
+    const struct timing timing = fit_epoch(dataset, preset, threads, seconds);
+    printf("{\"images\": %zu, \"seconds\": %.9f}\n", timing.count, timing.seconds);
+    lenet_dataset_free(dataset);
+}
+
+/* ---- the peak: nothing but multiply-adds in registers */
+
+struct racer {
+    pthread_barrier_t *start;
+    double seconds, gflops;
+    float sum; /* keeps the compiler from dropping the work */
+};
+
+static void *race(void *argument)
+{
+    struct racer *racer = argument;
+    const vector factor = SPLAT(0.5F), term = SPLAT(1.0F);
+    vector sums[CHAINS];
+    for (int i = 0; i < CHAINS; i++)
+        sums[i] = SPLAT((float)i);
+    size_t blocks = 0;
+    pthread_barrier_wait(racer->start);
+    const double start = now();
+    double elapsed;
+    do {
+        for (int link = 0; link < LINKS; link++)
+            for (int i = 0; i < CHAINS; i++)
+                sums[i] = MULTIPLY_ADD(sums[i], factor, term);
+        blocks++;
+        elapsed = now() - start;
+    } while (elapsed < racer->seconds);
+    const double lanes = sizeof(vector) / sizeof(float);
+    racer->gflops = (double)blocks * LINKS * CHAINS * lanes * 2 / elapsed / 1e9;
+    for (int i = 0; i < CHAINS; i++) {
+        float values[sizeof(vector) / sizeof(float)];
+        memcpy(values, &sums[i], sizeof values);
+        racer->sum += values[0];
+    }
+    return NULL;
+}
+
+static void peak(uint32_t threads, double seconds)
+{
+    pthread_t *handles = allocate(threads, sizeof *handles);
+    struct racer *racers = allocate(threads, sizeof *racers);
+    pthread_barrier_t start;
+    double gflops = 0;
+    float sum = 0;
+    if (pthread_barrier_init(&start, NULL, threads) != 0)
+        fail("pthread_barrier_init", "refused");
+    for (uint32_t i = 0; i < threads; i++) {
+        racers[i] = (struct racer){.start = &start, .seconds = seconds};
+        if (pthread_create(&handles[i], NULL, race, &racers[i]) != 0)
+            fail("pthread_create", "refused");
+    }
+    for (uint32_t i = 0; i < threads; i++) {
+        pthread_join(handles[i], NULL);
+        gflops += racers[i].gflops;
+        sum += racers[i].sum;
+    }
+    printf("{\"gflops\": %.3f, \"sum\": %g}\n", gflops, (double)sum);
+    pthread_barrier_destroy(&start);
+    free(racers);
+    free(handles);
+}
+
+int main(int argc, char **argv)
+{
+    const long threads_given = argc == 2 ? strtol(argv[1], NULL, 10) : 0;
+    if (threads_given < 1 || threads_given > 1024)
+        fail("usage", "lenet_worker THREADS");
+    const uint32_t threads = (uint32_t)threads_given;
+
+    char line[256], preset[16];
+    size_t batch;
+    uint32_t side;
+    double seconds;
+    while (fgets(line, sizeof line, stdin) != NULL) {
+        if (sscanf(line, "train %15s %zu %" SCNu32 " %lf", preset, &batch, &side, &seconds) == 4) {
+            struct bench bench = prepare(preset, batch, BATCHES, side, threads);
+            throughput(train_step, &bench, seconds);
+            discard(&bench);
+        } else if (sscanf(line, "predict %15s %zu %" SCNu32 " %lf", preset, &batch, &side, &seconds) == 4) {
+            struct bench bench = prepare(preset, batch, 1, side, threads);
+            throughput(predict_step, &bench, seconds);
+            discard(&bench);
+        } else if (sscanf(line, "latency %15s %" SCNu32 " %lf", preset, &side, &seconds) == 3) {
+            struct bench bench = prepare(preset, 1, 1, side, threads);
+            latency(&bench, seconds);
+            discard(&bench);
+        } else if (sscanf(line, "fit %15s %lf", preset, &seconds) == 2) {
+            fit(preset, threads, seconds);
+        } else if (sscanf(line, "peak %lf", &seconds) == 1) {
+            peak(threads, seconds);
+        } else if (strcmp(line, "info\n") == 0) {
+            printf("{\"version\": \"%s\", \"build\": \"%s\"}\n", lenet_version(), lenet_build_info());
+        } else {
+            fail("no such command", line);
+        }
+        fflush(stdout);
+    }
+    return EXIT_SUCCESS;
+}

@@ -144,12 +144,12 @@ $(BENCH_VENV)/ready: benches/compare/requirements.txt
 
 # As in examples/Makefile: a link with the library's SONAME where the rpath looks, and built anew each time.
 bench: all $(BENCH_VENV)/ready
-	@$(MAKE) --no-print-directory -C examples data
+	@test -n "$$LENET_DATA" || examples/fetch_data.sh target/data/fashion-mnist
 	@mkdir -p $(BENCH)
 	@ln -sfn ../release/liblenet.so $(BENCH)/liblenet.so.1
 	$(CC) -std=c11 -O3 -march=native -Wall -Wextra -Wpedantic -Werror -pthread -Iinclude -Iexamples \
 	    benches/compare/lenet_worker.c examples/data_folder.c -o $(BENCH)/lenet_worker \
-	    -L$(RELEASE) -llenet '-Wl,-rpath,$$ORIGIN'
+	    -L$(RELEASE) -llenet -lm '-Wl,-rpath,$$ORIGIN'
 	PYTHONDONTWRITEBYTECODE=1 $(BENCH_VENV)/bin/python benches/compare/run.py $(BENCH_ARGS)
 
 clean:

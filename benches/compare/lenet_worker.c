@@ -7,6 +7,7 @@
  * environment it is candle that is measured. */
 #define _POSIX_C_SOURCE 200809L
 #include <inttypes.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -251,8 +252,8 @@ static void fit(const char *preset, uint32_t threads, double seconds)
 /* ---- the peak: nothing but multiply-adds in registers */
 
 struct racer {
-    pthread_barrier_t *start;
-    double seconds, gflops;
+    pthread_barrier_t *barrier;
+    double seconds, start, end, gflop;
     float sum; /* keeps the compiler from dropping the work */
 };
 
@@ -264,18 +265,17 @@ static void *race(void *argument)
     for (int i = 0; i < CHAINS; i++)
         sums[i] = SPLAT((float)i);
     size_t blocks = 0;
-    pthread_barrier_wait(racer->start);
-    const double start = now();
-    double elapsed;
+    pthread_barrier_wait(racer->barrier);
+    racer->start = now();
     do {
         for (int link = 0; link < LINKS; link++)
             for (int i = 0; i < CHAINS; i++)
                 sums[i] = MULTIPLY_ADD(sums[i], factor, term);
         blocks++;
-        elapsed = now() - start;
-    } while (elapsed < racer->seconds);
+        racer->end = now();
+    } while (racer->end - racer->start < racer->seconds);
     const double lanes = sizeof(vector) / sizeof(float);
-    racer->gflops = (double)blocks * LINKS * CHAINS * lanes * 2 / elapsed / 1e9;
+    racer->gflop = (double)blocks * LINKS * CHAINS * lanes * 2 * 1e-9;
     for (int i = 0; i < CHAINS; i++) {
         float values[sizeof(vector) / sizeof(float)];
         memcpy(values, &sums[i], sizeof values);
@@ -288,23 +288,25 @@ static void peak(uint32_t threads, double seconds)
 {
     pthread_t *handles = allocate(threads, sizeof *handles);
     struct racer *racers = allocate(threads, sizeof *racers);
-    pthread_barrier_t start;
-    double gflops = 0;
-    float sum = 0;
-    if (pthread_barrier_init(&start, NULL, threads) != 0)
+    pthread_barrier_t barrier;
+    if (pthread_barrier_init(&barrier, NULL, threads) != 0)
         fail("pthread_barrier_init", "refused");
     for (uint32_t i = 0; i < threads; i++) {
-        racers[i] = (struct racer){.start = &start, .seconds = seconds};
+        racers[i] = (struct racer){.barrier = &barrier, .seconds = seconds};
         if (pthread_create(&handles[i], NULL, race, &racers[i]) != 0)
             fail("pthread_create", "refused");
     }
+    double start = INFINITY, end = 0, gflop = 0;
+    float sum = 0;
     for (uint32_t i = 0; i < threads; i++) {
         pthread_join(handles[i], NULL);
-        gflops += racers[i].gflops;
+        start = fmin(start, racers[i].start);
+        end = fmax(end, racers[i].end);
+        gflop += racers[i].gflop;
         sum += racers[i].sum;
     }
-    printf("{\"gflops\": %.3f, \"sum\": %g}\n", gflops, (double)sum);
-    pthread_barrier_destroy(&start);
+    printf("{\"gflops\": %.3f, \"sum\": %g}\n", gflop / (end - start), (double)sum);
+    pthread_barrier_destroy(&barrier);
     free(racers);
     free(handles);
 }

@@ -78,12 +78,12 @@ class Worker:
         return self
 
     def __exit__(self, *_):
-        self.process.stdin.close()
-        self.process.wait()
+        self.process.communicate()  # closes its stdin, where it sees the end
 
     def ask(self, command):
-        self.process.stdin.write(command + "\n")
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # then there is no answer either
+            self.process.stdin.write(command + "\n")
+            self.process.stdin.flush()
         answer = self.process.stdout.readline()
         if not answer:
             sys.exit(f"{self.name} ended at the command: {command}")
@@ -130,7 +130,7 @@ def machine():
         "vectors": ", ".join(vectors) or "none that is known here",
         "kernel": f"{platform.system()} {platform.release()}",
         "lenet": f"{info['version']}: {info['build']}",
-        "compilers": f"{first_line('rustc', '--version')}; {first_line('cc', '--version')}",
+        "compilers": f"{first_line('rustc', '--version')}; {first_line(os.environ.get('CC', 'cc'), '--version')}",
         "Python": platform.python_version(),
         "packages": ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages),
     }

@@ -142,8 +142,9 @@ def markdown(results, drawn):
         f"before. Where that once fell below {DISTURBED:.0%} of its highest, the machine had other work: (*).",
         "The calls are alike: training is forward, loss, backward and optimizer; prediction gives classes and "
         "probabilities; fit includes shuffling, gathering, conversion from bytes, loss and accuracy. Of several ways "
-        "that a rival has, the fastest was found out first and is named in brackets. Rivals are called from Python, "
-        "as their users do; for a single image that counts.",
+        "that a rival has, the fastest was found out first and is named in brackets. For PyTorch glibc is told to keep "
+        "freed memory, which makes it faster. Rivals are called from Python, as their users do; for a single image "
+        "that counts.",
         table(
             ["FMA peak", "GFLOP/s"],
             [[f"{threads} thread{'s' * (threads > 1)}", peak.text(".0f")] for threads, peak in highest.items()],

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 from onnx import TensorProto, checker, helper, numpy_helper
 
-from worker import fastest, latency, serve, throughput
+from worker import batches, fastest, serve, single_images
 
 THREADS = int(sys.argv[1])
 CLASSES = 10
@@ -80,14 +80,4 @@ def predictor(preset, batch, side):
     return way, ways[way]
 
 
-def predict(preset, batch, side, seconds):
-    way, step = predictor(preset, batch, side)
-    return {"way": way} | throughput(step, batch, seconds)
-
-
-def predict_one(preset, side, seconds):
-    way, step = predictor(preset, 1, side)
-    return {"way": way} | latency(step, seconds)
-
-
-serve(predict=predict, latency=predict_one)
+serve(predict=batches(predictor), latency=single_images(predictor))

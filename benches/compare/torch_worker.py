@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from worker import BATCHES, Unavailable, fastest, latency, serve, throughput
+from worker import BATCHES, Unavailable, batches, fastest, serve, single_images
 
 MODE, THREADS = sys.argv[1], int(sys.argv[2])
 CLASSES, FIT_BATCH = 10, 256
@@ -136,21 +136,6 @@ def fitter(preset):
     return len(labels), name, ways[name]
 
 
-def train(preset, batch, side, seconds):
-    way, step = trainer(preset, batch, side)
-    return {"way": way} | throughput(step, batch, seconds)
-
-
-def predict(preset, batch, side, seconds):
-    way, step = predictor(preset, batch, side)
-    return {"way": way} | throughput(step, batch, seconds)
-
-
-def predict_one(preset, side, seconds):
-    way, step = predictor(preset, 1, side)
-    return {"way": way} | latency(step, seconds)
-
-
 def fit(preset, seconds):
     count, way, step_at = fitter(preset)
     images, start = 0, perf_counter()
@@ -163,4 +148,4 @@ def fit(preset, seconds):
     return {"way": way, "images": images, "seconds": elapsed}
 
 
-serve(train=train, predict=predict, latency=predict_one, fit=fit)
+serve(train=batches(trainer), predict=batches(predictor), latency=single_images(predictor), fit=fit)

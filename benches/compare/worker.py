@@ -65,6 +65,26 @@ def fastest(ways):
     return max(best, key=best.get)
 
 
+def batches(maker):
+    """The command that measures the throughput of what maker(preset, batch, side) gives: (way, step)."""
+
+    def command(preset, batch, side, seconds):
+        way, step = maker(preset, batch, side)
+        return {"way": way} | throughput(step, batch, seconds)
+
+    return command
+
+
+def single_images(maker):
+    """The same of the latency with batches of one."""
+
+    def command(preset, side, seconds):
+        way, step = maker(preset, 1, side)
+        return {"way": way} | latency(step, seconds)
+
+    return command
+
+
 def serve(**commands):
     """Answers stdin's commands until it ends. Arguments are numbers, but for the preset, which comes first."""
     gc.disable()  # a collection would land in some rival's call, and lenet has none

@@ -81,8 +81,7 @@ impl Engine for FusedEngine {
         };
         let batch = self.batch(weights.architecture(), contiguous(storage, layout)?, images);
         let mut workspace = self.predicting.take().unwrap_or_default();
-        let workspace_ref = &mut workspace;
-        self.arch.dispatch(Logits { batch, range, workspace: workspace_ref, out })?;
+        self.arch.dispatch(Logits { batch, range, workspace: &mut workspace, out })?;
         self.predicting.give_back(workspace);
         Ok(())
     }
@@ -136,9 +135,8 @@ impl InplaceOp2 for GradientOp<'_> {
         let flat = contiguous(weights, layout)?;
         let batch = self.engine.batch(self.architecture, flat, self.images);
         let mut workspace = self.engine.training.take().unwrap_or_default();
-        let workspace_ref = &mut workspace;
-        let pass =
-            LossAndGradient { batch, labels: self.labels, workspace: workspace_ref, gradient };
+        let labels = self.labels;
+        let pass = LossAndGradient { batch, labels, workspace: &mut workspace, gradient };
         self.seen.set(self.engine.arch.dispatch(pass));
         self.engine.training.give_back(workspace);
         Ok(())

@@ -136,13 +136,6 @@ impl<'a, S: Simd> Chunk<'a, S> {
             let features = &mut self.values[0][t..];
             tile.forward(simd, g, weights.convolutions, &mut self.scratch, features, TILES);
         }
-        // A tile without images repeats the first: neighbours share a division in the activation, so
-        // what an earlier chunk left there would show in the last bit.
-        for unused in self.used..TILES {
-            for tiles in self.values[0].chunks_exact_mut(TILES) {
-                tiles[unused] = tiles[0];
-            }
-        }
         for (i, (weight, bias)) in weights.linear.iter().enumerate() {
             let (before, after) = self.values.split_at_mut(i + 1);
             linear(simd, weight, bias, before[i], after[0]);

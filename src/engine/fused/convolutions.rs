@@ -1,21 +1,22 @@
 //! One tile, as many images as a vector has lanes, through both convolutions and back.
 //!
-//! Maps are [channel][row][column] of vectors. Everything between a row of pixels and its row of
-//! the first pooled map happens while it is in the nearest cache, and so on the way back. The
-//! second convolution works on the transformed map of `winograd`, [point][channel][row][tile of
-//! columns], where each point is a convolution of its own with a kernel of one column.
+//! Maps are [channel][row][column] of vectors. Both convolutions work on maps that `winograd` has
+//! transformed, [point][channel][tile of columns][row], where each point is a convolution of its own
+//! with a kernel of one column. Two outputs of it, one below the other, make a 2x2 window of the map:
+//! everything from their products to the pooled value happens in the nearest cache.
 
 use super::activations::activate;
 use super::input::Loader;
-use super::kernels::{Packed, Taps, convolution_weights};
+use super::kernels::{Columns, Packed, Taps, convolution_weights};
 use super::memory::take;
-use super::pooling::{pool, set_window, unpool, window};
+use super::pooling::{Window, pool, set_window, unpool, window};
 use super::winograd::{self, POINTS};
 use crate::architecture::{
     Activation, Architecture, CONV1_CHANNELS, CONV1_PADDING, CONV2_CHANNELS, KERNEL, Pooling,
 };
 use crate::engine::Images;
 use pulp::{Simd, bytemuck};
+use std::ops::Range;
 
 /// Heights and widths of the maps.
 #[derive(Clone, Copy)]
@@ -30,7 +31,7 @@ pub struct Geometry {
     /// After the second convolution.
     height2: usize,
     width2: usize,
-    /// Tiles of columns in a row of the transformed maps.
+    /// Tiles of columns in a row of the second transformed map; of the first, `width1`.
     columns: usize,
 }
 
@@ -51,113 +52,171 @@ impl Geometry {
         }
     }
 
+    fn padded_height(&self) -> usize {
+        self.height + 2 * CONV1_PADDING
+    }
+
+    /// Distance of columns of the transformed images: an odd one, as a power of two would put their
+    /// heads into the same few sets of the cache.
+    fn column_stride(&self) -> usize {
+        self.padded_height() + 1
+    }
+
     fn rules(&self) -> (Activation, Pooling) {
         (self.architecture.activation(), self.architecture.pooling())
     }
 
-    /// Of the first convolution.
-    fn taps1(&self) -> Taps {
-        Taps { channels: 1, channel_stride: 0, rows: 0..KERNEL, row_stride: self.padded_width }
+    /// Floats for one point and channel of the transformed images and of the transformed first
+    /// pooled map.
+    fn planes(&self) -> [usize; 2] {
+        [self.column_stride() * self.width1, self.height1 * self.columns]
     }
 
-    /// Of the second one, transformed.
-    fn taps2(&self) -> Taps {
-        Taps {
-            channels: CONV1_CHANNELS,
-            channel_stride: self.height1 * self.columns,
-            rows: 0..KERNEL,
-            row_stride: self.columns,
-        }
-    }
-
-    /// Of its input gradient's rows `y` and `y + 1`: only rows of the kernel that meet the map,
-    /// or for one of the two the row of zeros at its border; and the first of the map's rows.
-    fn taps2_back(&self, y: usize) -> (Taps, usize) {
-        // The kernel upside down: its row k takes row y + k - 4 of the map, -1 being the border.
+    /// For rows `y` and `y + 1` of the second convolution's input gradient: the rows of the kernel,
+    /// upside down, that meet the map, or for one of the two the row of zeros at its border; and the
+    /// first of the map's rows, 0 being the border.
+    fn rows_back(&self, y: usize) -> (Range<usize>, usize) {
+        // The kernel's row k takes row y + k - 4 of the map.
         let first = (KERNEL - 2).saturating_sub(y);
-        let end = KERNEL.min(self.height2 + KERNEL - 1 - y);
-        let taps = Taps {
-            channels: CONV2_CHANNELS,
-            channel_stride: (self.height2 + 2) * self.columns,
-            rows: first..end,
-            row_stride: self.columns,
-        };
-        (taps, y + first + 2 - KERNEL)
+        (first..KERNEL.min(self.height2 + KERNEL - 1 - y), y + first + 2 - KERNEL)
     }
 }
 
-const KERNEL_WEIGHTS: usize = KERNEL * KERNEL;
-const WEIGHTS1: usize = CONV1_CHANNELS * KERNEL_WEIGHTS;
-const WEIGHTS2: usize = CONV2_CHANNELS * CONV1_CHANNELS * KERNEL_WEIGHTS;
-/// A row of the second kernel for each point, output and input channel and row.
-const TRANSFORMED2: usize = POINTS * CONV2_CHANNELS * CONV1_CHANNELS * KERNEL;
+const ROWS1: usize = CONV1_CHANNELS * KERNEL;
+const ROWS2: usize = CONV2_CHANNELS * CONV1_CHANNELS * KERNEL;
 
 /// Parameters of the two convolutions: the head of the flat vector.
-pub const PARAMETERS: usize = WEIGHTS1 + CONV1_CHANNELS + WEIGHTS2 + CONV2_CHANNELS;
+pub const PARAMETERS: usize = (ROWS1 + ROWS2) * KERNEL + CONV1_CHANNELS + CONV2_CHANNELS;
 
-/// Sums that become the gradient of those: the second weights' are of the transformed kernel.
-pub const SUMS: usize = WEIGHTS1 + CONV1_CHANNELS + TRANSFORMED2 + CONV2_CHANNELS;
+/// Sums that become the gradient of those; the weights' are of the transformed kernels.
+pub const SUMS: usize = (ROWS1 + ROWS2) * POINTS + CONV1_CHANNELS + CONV2_CHANNELS;
 
-/// The parameters as the kernels read them.
+/// Cuts weight and bias of both convolutions off; `per_row` values stand for a row of a kernel.
+fn layers<T>(mut values: &mut [T], per_row: usize) -> [(&mut [T], &mut [T]); 2] {
+    [(ROWS1, CONV1_CHANNELS), (ROWS2, CONV2_CHANNELS)]
+        .map(|(rows, outputs)| (take(&mut values, rows * per_row), take(&mut values, outputs)))
+}
+
+/// A convolution's parameters as the kernels read them.
+struct Convolution<const OUTPUTS: usize, const CHANNELS: usize> {
+    /// [output][channel][row]: rows of the kernel, transformed.
+    rows: Vec<[f32; POINTS]>,
+    /// Of each point, from channels to outputs.
+    points: [Packed<OUTPUTS, CHANNELS>; POINTS],
+}
+
+impl<const OUTPUTS: usize, const CHANNELS: usize> Convolution<OUTPUTS, CHANNELS> {
+    fn new() -> Self {
+        Convolution {
+            rows: vec![[0.0; POINTS]; OUTPUTS * CHANNELS * KERNEL],
+            points: std::array::from_fn(|_| Packed::new()),
+        }
+    }
+
+    /// Takes weights and bias off the flat parameters.
+    fn fill(&mut self, flat: &mut &[f32]) {
+        let (weights, rest) = flat.split_at(self.rows.len() * KERNEL);
+        let (bias, rest) = rest.split_at(OUTPUTS);
+        *flat = rest;
+        for (transformed, row) in self.rows.iter_mut().zip(weights.as_chunks().0) {
+            *transformed = winograd::weights(row);
+        }
+        for (point, packed) in self.points.iter_mut().enumerate() {
+            packed.fill(|output, tap| self.rows[output * CHANNELS * KERNEL + tap][point]);
+            if winograd::reaches_one_output(point) {
+                packed.bias.copy_from_slice(bias);
+            }
+        }
+    }
+
+    /// The 2x2 window at (2y, 2 column) of every output's map, activated.
+    #[inline(always)]
+    fn windows<S: Simd>(
+        &self,
+        simd: S,
+        activation: Activation,
+        (x, height): (&[S::f32s], usize),
+        (y, column, columns): (usize, usize, usize),
+        Products { products, windows }: &mut Products<S::f32s, OUTPUTS>,
+    ) {
+        let plane = columns * height;
+        for (point, weights) in self.points.iter().enumerate() {
+            let x = &x[point * CHANNELS * plane + column * height + 2 * y..];
+            let taps = Taps { x, channel_stride: plane, rows: 0..KERNEL };
+            weights.correlate(simd, &taps, &mut products[point]);
+        }
+        for (output, window) in windows.iter_mut().enumerate() {
+            let mut first = [simd.splat_f32s(0.0); POINTS];
+            let mut second = first;
+            for point in 0..POINTS {
+                [first[point], second[point]] = products[point][output];
+            }
+            let [a, b] = winograd::outputs(simd, first);
+            let [c, d] = winograd::outputs(simd, second);
+            *window = [a, b, c, d];
+            activate(simd, activation, window);
+        }
+    }
+}
+
+/// Where a convolution's windows are computed: at the same place again and again, for they take
+/// longer to clear than to write.
+struct Products<V, const OUTPUTS: usize> {
+    products: [[[V; 2]; OUTPUTS]; POINTS],
+    windows: [Window<V>; OUTPUTS],
+}
+
+impl<V: Copy, const OUTPUTS: usize> Products<V, OUTPUTS> {
+    #[inline(always)]
+    fn new(zero: V) -> Self {
+        Products { products: [[[zero; 2]; OUTPUTS]; POINTS], windows: [[zero; 4]; OUTPUTS] }
+    }
+}
+
+/// The parameters of both.
 pub struct ConvolutionWeights {
-    conv1: Packed,
-    bias1: [f32; CONV1_CHANNELS],
-    /// Of each point, from channels to outputs and, upside down, from outputs to channels.
-    conv2: [Packed; POINTS],
-    conv2_back: [Packed; POINTS],
-    bias2: [f32; CONV2_CHANNELS],
+    conv1: Convolution<CONV1_CHANNELS, 1>,
+    conv2: Convolution<CONV2_CHANNELS, CONV1_CHANNELS>,
+    /// Of each point, upside down and from outputs to channels.
+    conv2_back: [Packed<CONV1_CHANNELS, CONV2_CHANNELS>; POINTS],
 }
 
 impl ConvolutionWeights {
     pub fn new() -> Self {
-        let conv2 = || Packed::new(CONV2_CHANNELS, CONV1_CHANNELS * KERNEL);
-        let conv2_back = || Packed::new(CONV1_CHANNELS, CONV2_CHANNELS * KERNEL);
         ConvolutionWeights {
-            conv1: Packed::new(CONV1_CHANNELS, KERNEL_WEIGHTS),
-            bias1: [0.0; CONV1_CHANNELS],
-            conv2: std::array::from_fn(|_| conv2()),
-            conv2_back: std::array::from_fn(|_| conv2_back()),
-            bias2: [0.0; CONV2_CHANNELS],
+            conv1: Convolution::new(),
+            conv2: Convolution::new(),
+            conv2_back: std::array::from_fn(|_| Packed::new()),
         }
     }
 
     /// Takes the weights from the head of the flat parameters.
-    pub fn fill(&mut self, flat: &[f32]) {
-        let (weights1, rest) = flat.split_at(WEIGHTS1);
-        let (bias1, rest) = rest.split_at(CONV1_CHANNELS);
-        let (weights2, rest) = rest.split_at(WEIGHTS2);
-        self.bias1.copy_from_slice(bias1);
-        self.bias2.copy_from_slice(&rest[..CONV2_CHANNELS]);
-        self.conv1.fill(|output, tap| weights1[output * KERNEL_WEIGHTS + tap]);
-        // [output][channel][row][point]
-        let mut transformed = [[0.0; POINTS]; CONV2_CHANNELS * CONV1_CHANNELS * KERNEL];
-        let (rows, _) = weights2.as_chunks::<KERNEL>();
-        for (transformed, row) in transformed.iter_mut().zip(rows) {
-            *transformed = winograd::weights(row);
-        }
-        let of_output = CONV1_CHANNELS * KERNEL;
-        for (point, conv2) in self.conv2.iter_mut().enumerate() {
-            conv2.fill(|output, tap| transformed[output * of_output + tap][point]);
+    pub fn fill(&mut self, mut flat: &[f32], training: bool) {
+        self.conv1.fill(&mut flat);
+        self.conv2.fill(&mut flat);
+        if !training {
+            return;
         }
         for (point, conv2_back) in self.conv2_back.iter_mut().enumerate() {
             conv2_back.fill(|channel, tap| {
                 let (output, row) = (tap / KERNEL, KERNEL - 1 - tap % KERNEL);
-                transformed[output * of_output + channel * KERNEL + row][point]
+                self.conv2.rows[(output * CONV1_CHANNELS + channel) * KERNEL + row][point]
             });
         }
     }
 }
 
 /// The gradient of the convolutions' parameters from the sums over all images.
-pub fn gradient_of_sums(sums: &[f32], gradient: &mut [f32]) {
-    let head = WEIGHTS1 + CONV1_CHANNELS;
-    gradient[..head].copy_from_slice(&sums[..head]);
-    let (transformed, bias2) = sums[head..].split_at(TRANSFORMED2);
-    let (weights2, rest) = gradient[head..].split_at_mut(WEIGHTS2);
-    rest[..CONV2_CHANNELS].copy_from_slice(bias2);
-    let rows = TRANSFORMED2 / POINTS;
-    for (i, row) in weights2.as_chunks_mut::<KERNEL>().0.iter_mut().enumerate() {
-        *row = winograd::weights_gradient(&std::array::from_fn(|p| transformed[p * rows + i]));
+pub fn gradient_of_sums(sums: &mut [f32], gradient: &mut [f32]) {
+    for ((sums, sum), (weights, bias)) in
+        layers(sums, POINTS).into_iter().zip(layers(gradient, KERNEL))
+    {
+        let (rows, _) = weights.as_chunks_mut();
+        let count = rows.len();
+        for (i, row) in rows.iter_mut().enumerate() {
+            *row = winograd::weights_gradient(&std::array::from_fn(|p| sums[p * count + i]));
+        }
+        bias.copy_from_slice(sum);
     }
 }
 
@@ -165,11 +224,13 @@ pub fn gradient_of_sums(sums: &[f32], gradient: &mut [f32]) {
 pub struct Tile<'a, V> {
     /// (height + 4, width + 4): the padded images.
     input: &'a mut [V],
-    /// (6, height, width): activations; for prediction (6, 2, width), two rows at a time.
+    /// (6 points, width1, height + 4 and one left over): the same, transformed.
+    transformed0: &'a mut [V],
+    /// (6, height, width): activations, for training.
     maps1: &'a mut [V],
-    /// (6 points, 6 channels, height1, columns): the first pooled map, transformed.
+    /// (6 points, 6 channels, columns, height1): the first pooled map, transformed.
     transformed1: &'a mut [V],
-    /// (16, height2, width2): activations; for prediction (16, 2, width2).
+    /// (16, height2, width2): activations, for training.
     maps2: &'a mut [V],
 }
 
@@ -177,27 +238,28 @@ pub struct Tile<'a, V> {
 pub struct Scratch<'a, V> {
     /// (6, width1): a row of the first pooled map, or of its gradient.
     row1: &'a mut [V],
-    /// (6 points, 16, 2 rows, columns): the second convolution's products.
-    products: &'a mut [V],
     /// (16, height2, width2): gradient before the second activation.
     gradient2: &'a mut [V],
-    /// (16, height2 + 2, columns): one point of it transformed, between rows of zeros.
+    /// (16, columns, height2 + 2): one point of it transformed, between rows of zeros.
     transformed2: &'a mut [V],
-    /// (6 points, 6, height1, columns): gradient of the transformed first pooled map.
+    /// (6 points, 6, columns, height1): gradient of the transformed first pooled map.
     gradient1: &'a mut [V],
-    /// (6, 2, width): two rows of the gradient before the first activation.
+    /// (6 points, 6, width1, 2 rows): two rows of the gradient before the first activation,
+    /// transformed.
     rows1: &'a mut [V],
     /// Sums for the gradient of the parameters, their lanes not yet added up.
     sums: &'a mut [V],
 }
 
 impl<'a, V: Copy> Tile<'a, V> {
-    fn sizes(g: &Geometry, training: bool) -> [usize; 4] {
-        let (rows1, rows2) = if training { (g.height, g.height2) } else { (2, 2) };
+    fn sizes(g: &Geometry, training: bool) -> [usize; 5] {
+        let (rows1, rows2) = if training { (g.height, g.height2) } else { (0, 0) };
+        let [plane0, plane1] = g.planes();
         [
-            (g.height + 2 * CONV1_PADDING) * g.padded_width,
+            g.padded_height() * g.padded_width,
+            POINTS * plane0,
             CONV1_CHANNELS * rows1 * g.width,
-            POINTS * CONV1_CHANNELS * g.height1 * g.columns,
+            POINTS * CONV1_CHANNELS * plane1,
             CONV2_CHANNELS * rows2 * g.width2,
         ]
     }
@@ -210,8 +272,9 @@ impl<'a, V: Copy> Tile<'a, V> {
     /// Memory that was zero at first and only tiles have written, at the same place.
     #[inline(always)]
     pub fn new(g: &Geometry, training: bool, memory: &mut &'a mut [V]) -> Self {
-        let [input, maps1, transformed1, maps2] = Self::sizes(g, training).map(|n| take(memory, n));
-        Tile { input, maps1, transformed1, maps2 }
+        let [input, transformed0, maps1, transformed1, maps2] =
+            Self::sizes(g, training).map(|n| take(memory, n));
+        Tile { input, transformed0, maps1, transformed1, maps2 }
     }
 
     /// Puts image `i` of a batch, as the network sees it, into a lane.
@@ -238,73 +301,45 @@ impl<'a, V: Copy> Tile<'a, V> {
         features: &mut [V],
         stride: usize,
     ) {
+        let [plane0, plane1] = g.planes();
         let (activation, pooling) = g.rules();
-        let taps = g.taps1();
-        let training = self.maps1.len() == CONV1_CHANNELS * g.height * g.width;
-        let plane = if training { g.height * g.width } else { 2 * g.width };
-        let transformed_plane = g.height1 * g.columns;
+        let training = !self.maps1.is_empty();
+        for (y, row) in self.input.chunks_exact(g.padded_width).enumerate() {
+            transform(simd, row, &mut self.transformed0[y..], (g.column_stride(), plane0));
+        }
+        let row1 = &mut *scratch.row1;
+        let mut products1 = Products::new(simd.splat_f32s(0.0));
         for y in 0..g.height1 {
-            let rows = if training { 2 * y * g.width } else { 0 };
-            for row in 0..2 {
-                let x = &self.input[(2 * y + row) * g.padded_width..];
-                let out = &mut self.maps1[rows + row * g.width..];
-                weights.conv1.correlate::<S, KERNEL>(
-                    simd,
-                    &taps,
-                    &weights.bias1,
-                    (x, g.width),
-                    (out, plane),
-                );
-            }
-            for channel in 0..CONV1_CHANNELS {
-                let at = channel * plane + rows;
-                let map = &mut self.maps1[at..at + 2 * g.width];
-                let row1 = &mut scratch.row1[channel * g.width1..(channel + 1) * g.width1];
-                activate(simd, activation, map);
-                for (x, pooled) in row1.iter_mut().enumerate() {
-                    *pooled = pool(simd, pooling, window(map, 2 * x, g.width));
-                }
-                let at = channel * transformed_plane + y * g.columns;
-                for column in 0..g.columns {
-                    let mut x = [simd.splat_f32s(0.0); winograd::INPUTS];
-                    x.copy_from_slice(&row1[2 * column..][..winograd::INPUTS]);
-                    for (point, value) in winograd::inputs(simd, x).into_iter().enumerate() {
-                        let place = point * CONV1_CHANNELS * transformed_plane + at + column;
-                        self.transformed1[place] = value;
+            for column in 0..g.width1 {
+                let x = (&*self.transformed0, g.column_stride());
+                let place = (y, column, g.width1);
+                weights.conv1.windows(simd, activation, x, place, &mut products1);
+                for (channel, &window) in products1.windows.iter().enumerate() {
+                    if training {
+                        let at = (channel * g.height + 2 * y) * g.width + 2 * column;
+                        set_window(self.maps1, at, g.width, window);
                     }
+                    row1[channel * g.width1 + column] = pool(simd, pooling, window);
                 }
+            }
+            for (channel, row) in row1.chunks_exact(g.width1).enumerate() {
+                let out = &mut self.transformed1[channel * plane1 + y..];
+                transform(simd, row, out, (g.height1, CONV1_CHANNELS * plane1));
             }
         }
-
-        let taps = g.taps2();
-        let plane = if training { g.height2 * g.width2 } else { 2 * g.width2 };
-        let pair = 2 * g.columns;
+        let mut products2 = Products::new(simd.splat_f32s(0.0));
         for y in 0..g.height2 / 2 {
-            for (point, weights) in weights.conv2.iter().enumerate() {
-                let at = point * CONV1_CHANNELS * transformed_plane + y * pair;
-                let products = &mut scratch.products[point * CONV2_CHANNELS * pair..];
-                let x = &self.transformed1[at..];
-                weights.correlate::<S, 1>(simd, &taps, &[], (x, pair), (products, pair));
-            }
-            let rows = if training { 2 * y * g.width2 } else { 0 };
-            for (channel, &bias) in weights.bias2.iter().enumerate() {
-                let bias = simd.splat_f32s(bias);
-                let at = channel * plane + rows;
-                let map = &mut self.maps2[at..at + 2 * g.width2];
-                for i in 0..pair {
-                    let mut products = [bias; POINTS];
-                    for (point, product) in products.iter_mut().enumerate() {
-                        *product = scratch.products[(point * CONV2_CHANNELS + channel) * pair + i];
+            for column in 0..g.columns {
+                let x = (&*self.transformed1, g.height1);
+                let place = (y, column, g.columns);
+                weights.conv2.windows(simd, activation, x, place, &mut products2);
+                for (channel, &window) in products2.windows.iter().enumerate() {
+                    if training {
+                        let at = (channel * g.height2 + 2 * y) * g.width2 + 2 * column;
+                        set_window(self.maps2, at, g.width2, window);
                     }
-                    for (o, output) in winograd::outputs(simd, products).into_iter().enumerate() {
-                        map[2 * i + o] = simd.add_f32s(output, bias);
-                    }
-                }
-                activate(simd, activation, map);
-                for column in 0..g.columns {
                     let feature = (channel * (g.height2 / 2) + y) * g.columns + column;
-                    features[feature * stride] =
-                        pool(simd, pooling, window(map, 2 * column, g.width2));
+                    features[feature * stride] = pool(simd, pooling, window);
                 }
             }
         }
@@ -321,10 +356,8 @@ impl<'a, V: Copy> Tile<'a, V> {
         features: &[V],
         stride: usize,
     ) {
-        let Scratch { row1, gradient2, transformed2, gradient1, rows1, sums, .. } = scratch;
-        let (weights1, rest) = sums.split_at_mut(WEIGHTS1);
-        let (bias1, rest) = rest.split_at_mut(CONV1_CHANNELS);
-        let (weights2, bias2) = rest.split_at_mut(TRANSFORMED2);
+        let Scratch { row1, gradient2, transformed2, gradient1, rows1, sums } = scratch;
+        let [(weights1, bias1), (weights2, bias2)] = layers(sums, POINTS);
         let rules = g.rules();
 
         // Second pooling and activation.
@@ -349,42 +382,58 @@ impl<'a, V: Copy> Tile<'a, V> {
 
         // Second convolution, point by point: its weights, two outputs at a time, and its input,
         // two rows at a time.
-        let inside = g.height2 * g.columns;
-        let bordered = inside + 2 * g.columns;
-        let plane1 = g.height1 * g.columns;
-        let pairs = gradient2.as_chunks::<{ winograd::OUTPUTS }>().0;
+        let bordered = g.height2 + 2;
+        let [plane0, plane1] = g.planes();
         for point in 0..POINTS {
-            for channel in 0..CONV2_CHANNELS {
-                let out = &mut transformed2[channel * bordered + g.columns..][..inside];
-                for (out, &pair) in out.iter_mut().zip(&pairs[channel * inside..]) {
-                    *out = winograd::outputs_gradient(simd, point, pair);
+            let maps = gradient2.chunks_exact(plane2);
+            for (from, to) in maps.zip(transformed2.chunks_exact_mut(g.columns * bordered)) {
+                for (y, row) in from.chunks_exact(g.width2).enumerate() {
+                    for (pair, column) in
+                        row.as_chunks().0.iter().zip(to.chunks_exact_mut(bordered))
+                    {
+                        column[1 + y] = winograd::outputs_gradient(simd, point, *pair);
+                    }
                 }
             }
             let map = |channel: usize| (point * CONV1_CHANNELS + channel) * plane1;
             for output in (0..CONV2_CHANNELS).step_by(2) {
-                let delta = |o: usize| &transformed2[o * bordered + g.columns..][..inside];
+                let delta = |o: usize| Columns {
+                    values: &transformed2[o * g.columns * bordered + 1..],
+                    stride: bordered,
+                };
                 let deltas = [delta(output), delta(output + 1)];
                 for channel in 0..CONV1_CHANNELS {
                     let x = &self.transformed1[map(channel)..map(channel + 1)];
+                    let x = Columns { values: x, stride: g.height1 };
                     let of = |o: usize| {
                         ((point * CONV2_CHANNELS + o) * CONV1_CHANNELS + channel) * KERNEL
                     };
                     let places = [of(output), of(output + 1)];
-                    convolution_weights::<S, KERNEL>(simd, deltas, x, g.columns, weights2, places);
+                    convolution_weights(simd, deltas, g.height2, x, weights2, places);
                 }
             }
-            for y in (0..g.height1).step_by(2) {
-                let (taps, first) = g.taps2_back(y);
-                let x = &transformed2[first * g.columns..];
-                let out = &mut gradient1[map(0) + y * g.columns..];
-                let weights = &weights.conv2_back[point];
-                weights.correlate::<S, 1>(simd, &taps, &[], (x, 2 * g.columns), (out, plane1));
+            for column in 0..g.columns {
+                for y in (0..g.height1).step_by(2) {
+                    let (rows, first) = g.rows_back(y);
+                    let taps = Taps {
+                        x: &transformed2[column * bordered + first..],
+                        channel_stride: g.columns * bordered,
+                        rows,
+                    };
+                    let mut out = [[simd.splat_f32s(0.0); 2]; CONV1_CHANNELS];
+                    weights.conv2_back[point].correlate(simd, &taps, &mut out);
+                    for (channel, out) in out.iter().enumerate() {
+                        let at = map(channel) + column * g.height1 + y;
+                        gradient1[at..at + 2].copy_from_slice(out);
+                    }
+                }
             }
         }
 
         // Row by row back from the transformed map, through the first pooling and activation, to
         // the weights of the first convolution.
         let plane = g.height * g.width;
+        let pair = 2 * g.width1;
         for y in 0..g.height1 {
             row1.fill(simd.splat_f32s(0.0));
             for (channel, bias) in bias1.iter_mut().enumerate() {
@@ -393,54 +442,75 @@ impl<'a, V: Copy> Tile<'a, V> {
                     let mut m = [simd.splat_f32s(0.0); POINTS];
                     for (point, m) in m.iter_mut().enumerate() {
                         let map = (point * CONV1_CHANNELS + channel) * plane1;
-                        *m = gradient1[map + y * g.columns + column];
+                        *m = gradient1[map + column * g.height1 + y];
                     }
                     let row = row1[2 * column..][..winograd::INPUTS].iter_mut();
                     for (place, value) in row.zip(winograd::inputs_gradient(simd, m)) {
                         *place = simd.add_f32s(*place, value);
                     }
                 }
-                let rows1 = &mut rows1[channel * 2 * g.width..(channel + 1) * 2 * g.width];
                 let mut sum = *bias;
                 for (x, &gradient) in row1.iter().enumerate() {
                     let at = channel * plane + 2 * (y * g.width + x);
                     let window = window(self.maps1, at, g.width);
-                    let gradients = unpool(simd, rules, window, gradient);
-                    set_window(rows1, 2 * x, g.width, gradients);
-                    for d in gradients {
+                    let [a, b, c, d] = unpool(simd, rules, window, gradient);
+                    for point in 0..POINTS {
+                        let place = (point * CONV1_CHANNELS + channel) * pair + 2 * x;
+                        rows1[place] = winograd::outputs_gradient(simd, point, [a, b]);
+                        rows1[place + 1] = winograd::outputs_gradient(simd, point, [c, d]);
+                    }
+                    for d in [a, b, c, d] {
                         sum = simd.add_f32s(sum, d);
                     }
                 }
                 *bias = sum;
             }
-            for row in 0..2 {
+            for point in 0..POINTS {
+                let x = &self.transformed0[point * plane0 + 2 * y..];
+                let x = Columns { values: x, stride: g.column_stride() };
                 for output in (0..CONV1_CHANNELS).step_by(2) {
-                    let delta = |o: usize| &rows1[(2 * o + row) * g.width..][..g.width];
+                    let map = |o: usize| point * CONV1_CHANNELS + o;
+                    let delta =
+                        |o: usize| Columns { values: &rows1[map(o) * pair..][..pair], stride: 2 };
                     let deltas = [delta(output), delta(output + 1)];
-                    for k in 0..KERNEL {
-                        let x = &self.input[(2 * y + row + k) * g.padded_width..];
-                        let of = |o: usize| o * KERNEL_WEIGHTS + k * KERNEL;
-                        let places = [of(output), of(output + 1)];
-                        convolution_weights::<S, KERNEL>(simd, deltas, x, 1, weights1, places);
-                    }
+                    let places = [map(output) * KERNEL, map(output + 1) * KERNEL];
+                    convolution_weights(simd, deltas, 2, x, weights1, places);
                 }
             }
         }
     }
 }
 
+/// A row of a map into the row of the transformed map that `out` begins with: its columns and its
+/// points lie `column_stride` and `point_stride` apart.
+#[inline(always)]
+fn transform<S: Simd>(
+    simd: S,
+    row: &[S::f32s],
+    out: &mut [S::f32s],
+    (column_stride, point_stride): (usize, usize),
+) {
+    let tiles = row.windows(winograd::INPUTS).step_by(winograd::OUTPUTS);
+    for (column, tile) in tiles.enumerate() {
+        let mut x = [simd.splat_f32s(0.0); winograd::INPUTS];
+        x.copy_from_slice(tile);
+        for (point, value) in winograd::inputs(simd, x).into_iter().enumerate() {
+            out[point * point_stride + column * column_stride] = value;
+        }
+    }
+}
+
 impl<'a, V> Scratch<'a, V> {
-    fn sizes(g: &Geometry, training: bool) -> [usize; 7] {
-        let forward = [CONV1_CHANNELS * g.width1, POINTS * CONV2_CHANNELS * 2 * g.columns];
+    fn sizes(g: &Geometry, training: bool) -> [usize; 6] {
         let backward = [
             CONV2_CHANNELS * g.height2 * g.width2,
             CONV2_CHANNELS * (g.height2 + 2) * g.columns,
             POINTS * CONV1_CHANNELS * g.height1 * g.columns,
-            CONV1_CHANNELS * 2 * g.width,
+            POINTS * CONV1_CHANNELS * 2 * g.width1,
             SUMS,
         ];
         let [a, b, c, d, e] = if training { backward } else { [0; 5] };
-        [forward[0], forward[1], a, b, c, d, e]
+        [CONV1_CHANNELS * g.width1, a, b, c, d, e]
     }
 
     pub fn vectors(g: &Geometry, training: bool) -> usize {
@@ -450,9 +520,9 @@ impl<'a, V> Scratch<'a, V> {
     /// Memory that was zero at first and only a scratch has written, at the same place.
     #[inline(always)]
     pub fn new(g: &Geometry, training: bool, memory: &mut &'a mut [V]) -> Self {
-        let [row1, products, gradient2, transformed2, gradient1, rows1, sums] =
+        let [row1, gradient2, transformed2, gradient1, rows1, sums] =
             Self::sizes(g, training).map(|n| take(memory, n));
-        Scratch { row1, products, gradient2, transformed2, gradient1, rows1, sums }
+        Scratch { row1, gradient2, transformed2, gradient1, rows1, sums }
     }
 
     /// Writes the sums over the lanes and begins new ones.

@@ -32,35 +32,33 @@ macro_rules! for_group_of {
     };
 }
 
-/// The inputs of a convolution's output: `channels` planes, of each the kernel's `rows` that meet the
-/// map, of each neighbours, at these distances.
-#[derive(Clone)]
-pub struct Taps {
-    pub channels: usize,
-    pub channel_stride: usize,
-    pub rows: Range<usize>,
-    pub row_stride: usize,
-}
-
-/// A convolution's weights in the order in which `correlate` reads them: outputs in `groups`, of a
-/// group [tap][output].
-#[derive(Default)]
-pub struct Packed {
-    outputs: usize,
-    taps: usize,
+/// The weights of a convolution with a kernel of one column, (outputs, channels, rows), and its bias,
+/// in the order in which `correlate` reads them: outputs in `groups`, of a group [channel][row][output].
+pub struct Packed<const OUTPUTS: usize, const CHANNELS: usize> {
     weights: Vec<f32>,
+    pub bias: [f32; OUTPUTS],
 }
 
-impl Packed {
-    pub fn new(outputs: usize, taps: usize) -> Self {
-        Packed { outputs, taps, weights: vec![0.0; outputs * taps] }
+/// The inputs of two outputs, one below the other: of each channel, `channel_stride` apart, a column of
+/// rows from the one that the kernel's first row meets.
+pub struct Taps<'a, V> {
+    pub x: &'a [V],
+    pub channel_stride: usize,
+    /// Rows of the kernel that meet the map, for one of the two at least.
+    pub rows: Range<usize>,
+}
+
+impl<const OUTPUTS: usize, const CHANNELS: usize> Packed<OUTPUTS, CHANNELS> {
+    /// All zero.
+    pub fn new() -> Self {
+        Packed { weights: vec![0.0; OUTPUTS * CHANNELS * KERNEL], bias: [0.0; OUTPUTS] }
     }
 
-    /// Sets every `weight(output, tap)`.
+    /// Sets every `weight(output, channel * KERNEL + row)`.
     pub fn fill(&mut self, weight: impl Fn(usize, usize) -> f32) {
         let mut places = self.weights.iter_mut();
-        for group in groups(self.outputs) {
-            for tap in 0..self.taps {
+        for group in groups(OUTPUTS) {
+            for tap in 0..CHANNELS * KERNEL {
                 for (output, place) in group.clone().zip(&mut places) {
                     *place = weight(output, tap);
                 }
@@ -68,97 +66,91 @@ impl Packed {
         }
     }
 
-    /// For every output o and position i: out[o * stride + i] = bias[o] + the sum over the taps of
-    /// weight(o, tap) * x[place of the tap + i], for a kernel of `COLUMNS`. `width` is a multiple of
-    /// `POSITIONS`; `bias` may be empty for none.
+    /// For every output o and b = 0, 1: out[o][b] = bias(o) + the sum over channels c and rows r of
+    /// weight(o, c, r) * x[c * channel_stride + r - rows.start + b].
     #[inline(always)]
-    pub fn correlate<S: Simd, const COLUMNS: usize>(
+    pub fn correlate<S: Simd>(
         &self,
         simd: S,
-        taps: &Taps,
-        bias: &[f32],
-        (x, width): (&[S::f32s], usize),
-        (out, stride): (&mut [S::f32s], usize),
+        taps: &Taps<S::f32s>,
+        out: &mut [[S::f32s; 2]; OUTPUTS],
     ) {
-        for group in groups(self.outputs) {
-            let weights = &self.weights[group.start * self.taps..group.end * self.taps];
-            let bias = if bias.is_empty() { bias } else { &bias[group.clone()] };
-            let out = &mut out[group.start * stride..];
-            for_group_of!(
-                group.len(),
-                correlate_group::<S, COLUMNS>(simd, weights, taps, bias, (x, width), (out, stride))
-            );
+        for group in groups(OUTPUTS) {
+            let size = CHANNELS * KERNEL;
+            let weights = &self.weights[group.start * size..group.end * size];
+            let out = &mut out[group.clone()];
+            let bias = &self.bias[group];
+            for_group_of!(bias.len(), correlate_group::<S>(simd, weights, bias, taps, out));
         }
     }
 }
 
 #[inline(always)]
-fn correlate_group<S: Simd, const COLUMNS: usize, const A: usize>(
+fn correlate_group<S: Simd, const A: usize>(
     simd: S,
     weights: &[f32],
-    taps: &Taps,
     bias: &[f32],
-    (x, width): (&[S::f32s], usize),
-    (out, stride): (&mut [S::f32s], usize),
+    taps: &Taps<S::f32s>,
+    out: &mut [[S::f32s; 2]],
 ) {
-    // [channel][row][column][output]
-    let weights = weights.as_chunks::<A>().0.as_chunks::<COLUMNS>().0.as_chunks::<KERNEL>().0;
-    for i in (0..width).step_by(POSITIONS) {
-        let mut sums = [[simd.splat_f32s(0.0); POSITIONS]; A];
-        for (sum, &bias) in sums.iter_mut().zip(bias) {
-            *sum = [simd.splat_f32s(bias); POSITIONS];
-        }
-        for (channel, weights) in weights[..taps.channels].iter().enumerate() {
-            let mut start = channel * taps.channel_stride + i;
-            for weights in &weights[taps.rows.clone()] {
-                let x = &x[start..start + COLUMNS + POSITIONS - 1];
-                for column in 0..COLUMNS {
-                    for a in 0..A {
-                        let weight = simd.splat_f32s(weights[column][a]);
-                        for b in 0..POSITIONS {
-                            sums[a][b] = simd.mul_add_e_f32s(weight, x[column + b], sums[a][b]);
-                        }
-                    }
+    // [channel][row][output]
+    let weights = weights.as_chunks::<A>().0.as_chunks::<KERNEL>().0;
+    let mut sums = [[simd.splat_f32s(0.0); 2]; A];
+    for a in 0..A {
+        sums[a] = [simd.splat_f32s(bias[a]); 2];
+    }
+    for (channel, weights) in weights.iter().enumerate() {
+        let weights = &weights[taps.rows.clone()];
+        let x = &taps.x[channel * taps.channel_stride..][..weights.len() + 1];
+        for (weights, x) in weights.iter().zip(x.windows(2)) {
+            for a in 0..A {
+                let weight = simd.splat_f32s(weights[a]);
+                for b in 0..2 {
+                    sums[a][b] = simd.mul_add_e_f32s(weight, x[b], sums[a][b]);
                 }
-                start += taps.row_stride;
             }
         }
-        for (a, sum) in sums.iter().enumerate() {
-            out[a * stride + i..a * stride + i + POSITIONS].copy_from_slice(sum);
-        }
     }
+    out.copy_from_slice(&sums);
 }
 
-/// The gradient of K kernel weights for each of two output channels: for c = 0, 1
-/// sums[places[c] + k] += the sum over the positions p of deltas[c][p] * x[p + k * tap_stride].
+/// Columns of rows that are neighbours in memory, one column `stride` behind the other.
+#[derive(Clone, Copy)]
+pub struct Columns<'a, V> {
+    pub values: &'a [V],
+    pub stride: usize,
+}
+
+/// The gradient of a kernel's column for each of two output channels: for c = 0, 1
+/// sums[places[c] + k] += the sum over the columns and `rows` rows of deltas[c][row] * x[row + k].
 #[inline(always)]
-pub fn convolution_weights<S: Simd, const K: usize>(
+pub fn convolution_weights<S: Simd>(
     simd: S,
-    deltas: [&[S::f32s]; 2],
-    x: &[S::f32s],
-    tap_stride: usize,
+    deltas: [Columns<S::f32s>; 2],
+    rows: usize,
+    x: Columns<S::f32s>,
     sums: &mut [S::f32s],
     places: [usize; 2],
 ) {
-    let n = deltas[0].len();
-    let (first, second) = (deltas[0], &deltas[1][..n]);
-    let mut taps = [&x[..n]; K];
-    for (k, tap) in taps.iter_mut().enumerate() {
-        *tap = &x[k * tap_stride..][..n];
-    }
     // In registers meanwhile.
-    let mut local = [[simd.splat_f32s(0.0); K]; 2];
+    let mut local = [[simd.splat_f32s(0.0); KERNEL]; 2];
     for c in 0..2 {
-        local[c].copy_from_slice(&sums[places[c]..places[c] + K]);
+        local[c].copy_from_slice(&sums[places[c]..places[c] + KERNEL]);
     }
-    for p in 0..n {
-        for k in 0..K {
-            local[0][k] = simd.mul_add_e_f32s(first[p], taps[k][p], local[0][k]);
-            local[1][k] = simd.mul_add_e_f32s(second[p], taps[k][p], local[1][k]);
+    let columns = |c: usize| deltas[c].values.chunks(deltas[c].stride);
+    for ((first, second), x) in columns(0).zip(columns(1)).zip(x.values.chunks(x.stride)) {
+        let x = &x[..rows + KERNEL - 1];
+        for ((&first, &second), x) in
+            first[..rows].iter().zip(&second[..rows]).zip(x.windows(KERNEL))
+        {
+            for k in 0..KERNEL {
+                local[0][k] = simd.mul_add_e_f32s(first, x[k], local[0][k]);
+                local[1][k] = simd.mul_add_e_f32s(second, x[k], local[1][k]);
+            }
         }
     }
     for c in 0..2 {
-        sums[places[c]..places[c] + K].copy_from_slice(&local[c]);
+        sums[places[c]..places[c] + KERNEL].copy_from_slice(&local[c]);
     }
 }
 
@@ -289,52 +281,50 @@ mod tests {
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
             let mut noise = Noise(ChaCha8Rng::seed_from_u64(3));
+            for rows in [0..KERNEL, 2..KERNEL, 0..3] {
+                check_correlate::<S, 1, 1>(simd, &mut noise, rows.clone());
+                check_correlate::<S, 6, 1>(simd, &mut noise, rows.clone());
+                check_correlate::<S, 16, 6>(simd, &mut noise, rows.clone());
+                check_correlate::<S, 6, 16>(simd, &mut noise, rows.clone());
+                check_correlate::<S, 9, 2>(simd, &mut noise, rows);
+            }
             for outputs in [1, 2, 3, 4, 5, 6, 7, 11, 13, 16] {
-                for width in [2, 4, 6, 14] {
-                    for rows in [0..KERNEL, 2..KERNEL, 0..3] {
-                        check_correlate::<S, 1>(simd, &mut noise, outputs, width, rows.clone());
-                        check_correlate::<S, KERNEL>(simd, &mut noise, outputs, width, rows);
-                    }
-                }
                 for inputs in [1, 5, 6, 7, 16, 23] {
                     check_linear(simd, &mut noise, inputs, outputs);
                 }
             }
-            for n in [1, 2, 3, 8, 50] {
-                for stride in [1, 5] {
-                    check_convolution_weights(simd, &mut noise, n, stride);
+            for rows in [1, 2, 3, 10] {
+                for columns in [1, 2, 5] {
+                    check_convolution_weights(simd, &mut noise, rows, columns);
                 }
             }
         }
     }
 
     #[inline(always)]
-    fn check_correlate<S: Simd, const COLUMNS: usize>(
+    fn check_correlate<S: Simd, const OUTPUTS: usize, const CHANNELS: usize>(
         simd: S,
         noise: &mut Noise,
-        outputs: usize,
-        width: usize,
         rows: Range<usize>,
     ) {
-        let (channels, row_stride) = (2, width + COLUMNS - 1);
-        let taps = Taps { channels, channel_stride: KERNEL * row_stride, rows, row_stride };
-        let count = channels * KERNEL * COLUMNS;
-        let (weights, bias) = (noise.floats(outputs * count), noise.floats(outputs));
-        let x = noise.vectors::<S>(channels * taps.channel_stride);
-        let mut packed = Packed::new(outputs, count);
+        let channel_stride = KERNEL + 2;
+        let count = CHANNELS * KERNEL;
+        let weights = noise.floats(OUTPUTS * count);
+        let x = noise.vectors::<S>(CHANNELS * channel_stride);
+        let mut packed = Packed::<OUTPUTS, CHANNELS>::new();
         packed.fill(|output, tap| weights[output * count + tap]);
-        let mut out = vec![simd.splat_f32s(9.0); outputs * width];
-        packed.correlate::<S, COLUMNS>(simd, &taps, &bias, (&x, width), (&mut out, width));
-        assert_sums::<S>("correlate", &out, |i, l| {
-            let (output, position) = (i / width, i % width);
-            let mut terms = vec![(1.0, bias[output])];
-            for tap in 0..count {
-                let (channel, row, column) =
-                    (tap / (KERNEL * COLUMNS), tap / COLUMNS % KERNEL, tap % COLUMNS);
-                if taps.rows.contains(&row) {
-                    let row = row - taps.rows.start;
-                    let at = channel * taps.channel_stride + row * row_stride + column + position;
-                    terms.push((weights[output * count + tap], lane::<S>(&x, at, l)));
+        packed.bias.copy_from_slice(&noise.floats(OUTPUTS));
+        let taps = Taps { x: &x, channel_stride, rows };
+        let mut out = [[simd.splat_f32s(9.0); 2]; OUTPUTS];
+        packed.correlate(simd, &taps, &mut out);
+        assert_sums::<S>("correlate", out.as_flattened(), |i, l| {
+            let (output, below) = (i / 2, i % 2);
+            let mut terms = vec![(1.0, packed.bias[output])];
+            for channel in 0..CHANNELS {
+                for row in taps.rows.clone() {
+                    let at = channel * channel_stride + row - taps.rows.start + below;
+                    let weight = weights[output * count + channel * KERNEL + row];
+                    terms.push((weight, lane::<S>(&x, at, l)));
                 }
             }
             terms
@@ -366,24 +356,23 @@ mod tests {
     }
 
     #[inline(always)]
-    fn check_convolution_weights<S: Simd>(simd: S, noise: &mut Noise, n: usize, stride: usize) {
-        let x = noise.vectors::<S>(n + (KERNEL - 1) * stride);
-        let deltas = [noise.vectors::<S>(n), noise.vectors::<S>(n)];
+    fn check_convolution_weights<S: Simd>(simd: S, noise: &mut Noise, rows: usize, columns: usize) {
+        let (stride, x_stride) = (rows + 1, rows + KERNEL);
+        let x = noise.vectors::<S>(columns * x_stride);
+        let deltas = [0; 2].map(|_| noise.vectors::<S>(columns * stride));
         let before = noise.vectors::<S>(2 * KERNEL);
         let mut sums = before.clone();
-        let places = [KERNEL, 0];
-        convolution_weights::<S, KERNEL>(
-            simd,
-            [&deltas[0], &deltas[1]],
-            &x,
-            stride,
-            &mut sums,
-            places,
-        );
+        let of = |c: usize| Columns { values: &*deltas[c], stride };
+        let columns_of_x = Columns { values: &*x, stride: x_stride };
+        convolution_weights(simd, [of(0), of(1)], rows, columns_of_x, &mut sums, [KERNEL, 0]);
         assert_sums::<S>("convolution_weights", &sums, |i, l| {
             let (output, k) = (1 - i / KERNEL, i % KERNEL);
-            let term = |p| (lane::<S>(&deltas[output], p, l), lane::<S>(&x, p + k * stride, l));
-            std::iter::once((1.0, lane::<S>(&before, i, l))).chain((0..n).map(term)).collect()
+            let mut terms = vec![(1.0, lane::<S>(&before, i, l))];
+            for (column, row) in (0..columns).flat_map(|c| (0..rows).map(move |r| (c, r))) {
+                let delta = lane::<S>(&deltas[output], column * stride + row, l);
+                terms.push((delta, lane::<S>(&x, column * x_stride + row + k, l)));
+            }
+            terms
         });
     }
 

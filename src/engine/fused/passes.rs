@@ -91,7 +91,7 @@ impl WithSimd for Logits<'_> {
         let geometry = Geometry::new(batch.architecture);
         let threads = batch.pool.threads_for(range.len().div_ceil(size));
         workspace.grow_chunks::<S>(&geometry, false, threads)?;
-        workspace.weights.fill(batch.flat);
+        workspace.weights.fill(batch.flat, false);
         let weights = NetworkWeights::new(batch.architecture, &workspace.weights, batch.flat);
         let memories = Mutex::new(workspace.chunks.iter_mut());
         let queue = Mutex::new(chunks(range, size).zip(out.chunks_mut(size * classes)));
@@ -136,7 +136,7 @@ impl WithSimd for LossAndGradient<'_> {
         let most = labels.len().min(SLAB).div_ceil(size);
         workspace.grow_chunks::<S>(&geometry, true, batch.pool.threads_for(most))?;
         workspace.grow_slab(&shape, most)?;
-        workspace.weights.fill(batch.flat);
+        workspace.weights.fill(batch.flat, true);
         let Workspace { weights, chunks: memories, panels, sums, seen } = workspace;
         let weights = NetworkWeights::new(architecture, weights, batch.flat);
         let (convolutions, linear) = gradient.split_at_mut(PARAMETERS);
@@ -193,7 +193,7 @@ impl WithSimd for LossAndGradient<'_> {
                 },
             );
         }
-        gradient_of_sums(&total_sums, convolutions);
+        gradient_of_sums(&mut total_sums, convolutions);
         Ok(total)
     }
 }

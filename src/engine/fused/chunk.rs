@@ -4,10 +4,11 @@
 //! side, [feature][tile], so that each weight that is loaded serves both.
 
 use super::activations::{activate, slope};
-use super::convolutions::{ConvolutionWeights, Geometry, PARAMETERS, Scratch, Tile};
+use super::convolution::{ConvolutionWeights, PARAMETERS};
 use super::input::Loader;
 use super::kernels::{POSITIONS, linear, linear_inputs};
 use super::memory::take;
+use super::tile::{Geometry, Scratch, Tile};
 use crate::architecture::{Architecture, FC1_FEATURES, FC2_FEATURES};
 use crate::engine::Images;
 use pulp::{Simd, bytemuck};

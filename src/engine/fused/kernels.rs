@@ -362,8 +362,8 @@ mod tests {
         let deltas = [0; 2].map(|_| noise.vectors::<S>(columns * stride));
         let before = noise.vectors::<S>(2 * KERNEL);
         let mut sums = before.clone();
-        let of = |c: usize| Columns { values: &*deltas[c], stride };
-        let columns_of_x = Columns { values: &*x, stride: x_stride };
+        let of = |c: usize| Columns { values: &deltas[c], stride };
+        let columns_of_x = Columns { values: &x, stride: x_stride };
         convolution_weights(simd, [of(0), of(1)], rows, columns_of_x, &mut sums, [KERNEL, 0]);
         assert_sums::<S>("convolution_weights", &sums, |i, l| {
             let (output, k) = (1 - i / KERNEL, i % KERNEL);

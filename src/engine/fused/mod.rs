@@ -8,7 +8,7 @@
 
 mod activations;
 mod chunk;
-mod convolutions;
+mod convolution;
 mod input;
 mod kernels;
 mod memory;
@@ -17,6 +17,7 @@ mod passes;
 mod pooling;
 mod step;
 pub mod threads;
+mod tile;
 mod winograd;
 
 use super::{Engine, Images, Normalization, Seen};

@@ -2,12 +2,13 @@
 //! among the model's threads.
 
 use super::chunk::{Chunk, NetworkWeights, images_per_chunk, linear_sizes};
-use super::convolutions::{ConvolutionWeights, Geometry, PARAMETERS, SUMS, gradient_of_sums};
+use super::convolution::{ConvolutionWeights, PARAMETERS, SUMS, gradient_of_sums};
 use super::input::Loader;
 use super::kernels::OUTPUTS;
 use super::memory::{Memory, take};
 use super::panels::{self, PanelShape, Panels};
 use super::threads::{Pool, next};
+use super::tile::Geometry;
 use crate::architecture::Architecture;
 use crate::engine::{Images, Seen, argmax, chunks};
 use crate::error::Result;

@@ -1,0 +1,169 @@
+//! A convolution on maps that `winograd` has transformed, [point][channel][tile of columns][row]: each
+//! point is a convolution of its own with a kernel of one column. Two outputs of it, one below the
+//! other, make a 2x2 window of the map: everything from their products to the activated window
+//! happens in the nearest cache.
+
+use super::activations::activate;
+use super::kernels::{Packed, Taps};
+use super::memory::take;
+use super::pooling::Window;
+use super::winograd::{self, POINTS};
+use crate::architecture::{Activation, CONV1_CHANNELS, CONV2_CHANNELS, KERNEL};
+use pulp::Simd;
+
+const ROWS1: usize = CONV1_CHANNELS * KERNEL;
+const ROWS2: usize = CONV2_CHANNELS * CONV1_CHANNELS * KERNEL;
+
+/// Parameters of the two convolutions: the head of the flat vector.
+pub const PARAMETERS: usize = (ROWS1 + ROWS2) * KERNEL + CONV1_CHANNELS + CONV2_CHANNELS;
+
+/// Sums that become the gradient of those; the weights' are of the transformed kernels.
+pub const SUMS: usize = (ROWS1 + ROWS2) * POINTS + CONV1_CHANNELS + CONV2_CHANNELS;
+
+/// Cuts weight and bias of both convolutions off; `per_row` values stand for a row of a kernel.
+pub fn layers<T>(mut values: &mut [T], per_row: usize) -> [(&mut [T], &mut [T]); 2] {
+    [(ROWS1, CONV1_CHANNELS), (ROWS2, CONV2_CHANNELS)]
+        .map(|(rows, outputs)| (take(&mut values, rows * per_row), take(&mut values, outputs)))
+}
+
+/// A convolution's parameters as the kernels read them.
+pub struct Convolution<const OUTPUTS: usize, const CHANNELS: usize> {
+    /// [output][channel][row]: rows of the kernel, transformed.
+    rows: Vec<[f32; POINTS]>,
+    /// Of each point, from channels to outputs.
+    points: [Packed<OUTPUTS, CHANNELS>; POINTS],
+}
+
+impl<const OUTPUTS: usize, const CHANNELS: usize> Convolution<OUTPUTS, CHANNELS> {
+    fn new() -> Self {
+        Convolution {
+            rows: vec![[0.0; POINTS]; OUTPUTS * CHANNELS * KERNEL],
+            points: std::array::from_fn(|_| Packed::new()),
+        }
+    }
+
+    /// Takes weights and bias off the flat parameters.
+    fn fill(&mut self, flat: &mut &[f32]) {
+        let (weights, rest) = flat.split_at(self.rows.len() * KERNEL);
+        let (bias, rest) = rest.split_at(OUTPUTS);
+        *flat = rest;
+        for (transformed, row) in self.rows.iter_mut().zip(weights.as_chunks().0) {
+            *transformed = winograd::weights(row);
+        }
+        for (point, packed) in self.points.iter_mut().enumerate() {
+            packed.fill(|output, tap| self.rows[output * CHANNELS * KERNEL + tap][point]);
+            if winograd::reaches_one_output(point) {
+                packed.bias.copy_from_slice(bias);
+            }
+        }
+    }
+
+    /// The 2x2 window at (2y, 2 column) of every output's map, activated.
+    #[inline(always)]
+    pub fn windows<S: Simd>(
+        &self,
+        simd: S,
+        activation: Activation,
+        (x, height): (&[S::f32s], usize),
+        (y, column, columns): (usize, usize, usize),
+        Products { products, windows }: &mut Products<S::f32s, OUTPUTS>,
+    ) {
+        let plane = columns * height;
+        for (point, weights) in self.points.iter().enumerate() {
+            let x = &x[point * CHANNELS * plane + column * height + 2 * y..];
+            let taps = Taps { x, channel_stride: plane, rows: 0..KERNEL };
+            weights.correlate(simd, &taps, &mut products[point]);
+        }
+        for (output, window) in windows.iter_mut().enumerate() {
+            let mut first = [simd.splat_f32s(0.0); POINTS];
+            let mut second = first;
+            for point in 0..POINTS {
+                [first[point], second[point]] = products[point][output];
+            }
+            let [a, b] = winograd::outputs(simd, first);
+            let [c, d] = winograd::outputs(simd, second);
+            *window = [a, b, c, d];
+            activate(simd, activation, window);
+        }
+    }
+}
+
+/// Where a convolution's windows are computed: at the same place again and again, for they take
+/// longer to clear than to write.
+pub struct Products<V, const OUTPUTS: usize> {
+    products: [[[V; 2]; OUTPUTS]; POINTS],
+    pub windows: [Window<V>; OUTPUTS],
+}
+
+impl<V: Copy, const OUTPUTS: usize> Products<V, OUTPUTS> {
+    #[inline(always)]
+    pub fn new(zero: V) -> Self {
+        Products { products: [[[zero; 2]; OUTPUTS]; POINTS], windows: [[zero; 4]; OUTPUTS] }
+    }
+}
+
+/// The parameters of both.
+pub struct ConvolutionWeights {
+    pub conv1: Convolution<CONV1_CHANNELS, 1>,
+    pub conv2: Convolution<CONV2_CHANNELS, CONV1_CHANNELS>,
+    /// Of each point, upside down and from outputs to channels.
+    pub conv2_back: [Packed<CONV1_CHANNELS, CONV2_CHANNELS>; POINTS],
+}
+
+impl ConvolutionWeights {
+    pub fn new() -> Self {
+        ConvolutionWeights {
+            conv1: Convolution::new(),
+            conv2: Convolution::new(),
+            conv2_back: std::array::from_fn(|_| Packed::new()),
+        }
+    }
+
+    /// Takes the weights from the head of the flat parameters.
+    pub fn fill(&mut self, mut flat: &[f32], training: bool) {
+        self.conv1.fill(&mut flat);
+        self.conv2.fill(&mut flat);
+        if !training {
+            return;
+        }
+        for (point, conv2_back) in self.conv2_back.iter_mut().enumerate() {
+            conv2_back.fill(|channel, tap| {
+                let (output, row) = (tap / KERNEL, KERNEL - 1 - tap % KERNEL);
+                self.conv2.rows[(output * CONV1_CHANNELS + channel) * KERNEL + row][point]
+            });
+        }
+    }
+}
+
+/// The gradient of the convolutions' parameters from the sums over all images.
+pub fn gradient_of_sums(sums: &mut [f32], gradient: &mut [f32]) {
+    for ((sums, sum), (weights, bias)) in
+        layers(sums, POINTS).into_iter().zip(layers(gradient, KERNEL))
+    {
+        let (rows, _) = weights.as_chunks_mut();
+        let count = rows.len();
+        for (i, row) in rows.iter_mut().enumerate() {
+            *row = winograd::weights_gradient(&std::array::from_fn(|p| sums[p * count + i]));
+        }
+        bias.copy_from_slice(sum);
+    }
+}
+
+/// A row of a map into the row of the transformed map that `out` begins with: its columns and its
+/// points lie `column_stride` and `point_stride` apart.
+#[inline(always)]
+pub fn transform<S: Simd>(
+    simd: S,
+    row: &[S::f32s],
+    out: &mut [S::f32s],
+    (column_stride, point_stride): (usize, usize),
+) {
+    let tiles = row.windows(winograd::INPUTS).step_by(winograd::OUTPUTS);
+    for (column, tile) in tiles.enumerate() {
+        let mut x = [simd.splat_f32s(0.0); winograd::INPUTS];
+        x.copy_from_slice(tile);
+        for (point, value) in winograd::inputs(simd, x).into_iter().enumerate() {
+            out[point * point_stride + column * column_stride] = value;
+        }
+    }
+}

@@ -490,7 +490,7 @@ mod tests {
             panic!("a defect");
         }
 
-        fn step(&self, _: Step, _: &Weights, _: &Tensor, _: &Weights) -> Result<bool> {
+        fn step(&self, _: Step, _: &Weights, _: &Tensor, _: &mut Weights) -> Result<bool> {
             Ok(true)
         }
     }

@@ -4,6 +4,7 @@ use crate::architecture::Architecture;
 use candle_core::{Device, Result, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What training changes: the parameters and, after them in the same tensor, the optimizer's
 /// running averages, each as long as the parameters.
@@ -13,6 +14,18 @@ pub struct Weights {
     /// (1 + averages, parameter count). No clone of it leaves this struct, so whoever holds the
     /// struct alone may write it in place.
     values: Tensor,
+    version: Version,
+}
+
+/// A number that no other values have had in this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version(u64);
+
+impl Version {
+    fn next() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Version(LAST.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 impl Weights {
@@ -20,7 +33,7 @@ impl Weights {
     pub fn from_rows(architecture: Architecture, rows: &[&[f32]], device: &Device) -> Result<Self> {
         let shape = (rows.len(), architecture.parameter_count());
         let values = Tensor::from_vec(rows.concat(), shape, device)?;
-        Ok(Weights { architecture, values })
+        Ok(Weights { architecture, values, version: Version::next() })
     }
 
     /// Drawn parameters, averages of zero.
@@ -54,7 +67,8 @@ impl Weights {
 
     /// Others of the same shape, to be written.
     pub fn zeros_like(&self) -> Result<Self> {
-        Ok(Weights { architecture: self.architecture, values: self.values.zeros_like()? })
+        let (architecture, values) = (self.architecture, self.values.zeros_like()?);
+        Ok(Weights { architecture, values, version: Version::next() })
     }
 
     pub fn architecture(&self) -> Architecture {
@@ -63,6 +77,17 @@ impl Weights {
 
     pub fn values(&self) -> &Tensor {
         &self.values
+    }
+
+    /// The same, to be written in place.
+    pub fn values_mut(&mut self) -> &Tensor {
+        self.version = Version::next();
+        &self.values
+    }
+
+    /// Of the values: what was derived from them holds for as long as this is the same.
+    pub fn version(&self) -> Version {
+        self.version
     }
 
     /// The parameters (0) or one of the averages.

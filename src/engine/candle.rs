@@ -105,7 +105,13 @@ impl Engine for CandleEngine {
         Ok(seen)
     }
 
-    fn step(&self, step: Step, now: &Weights, gradient: &Tensor, next: &Weights) -> Result<bool> {
+    fn step(
+        &self,
+        step: Step,
+        now: &Weights,
+        gradient: &Tensor,
+        next: &mut Weights,
+    ) -> Result<bool> {
         refuse_forked_child()?;
         let result = step.apply(now.values(), gradient)?;
         next.values().slice_set(&result, 0, 0)?;

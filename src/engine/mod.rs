@@ -116,7 +116,13 @@ pub trait Engine: Send + Sync {
     ) -> Result<Seen>;
 
     /// Writes the weights after a step; says whether all are finite.
-    fn step(&self, step: Step, now: &Weights, gradient: &Tensor, next: &Weights) -> Result<bool>;
+    fn step(
+        &self,
+        step: Step,
+        now: &Weights,
+        gradient: &Tensor,
+        next: &mut Weights,
+    ) -> Result<bool>;
 }
 
 /// How a CPU computes.

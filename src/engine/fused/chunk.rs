@@ -9,7 +9,7 @@ use super::input::Loader;
 use super::kernels::{POSITIONS, linear, linear_inputs};
 use super::memory::take;
 use super::tile::{Geometry, Scratch, Tile};
-use crate::architecture::{Architecture, FC1_FEATURES, FC2_FEATURES};
+use crate::architecture::{Architecture, CONV1_PADDING, FC1_FEATURES, FC2_FEATURES};
 use crate::engine::Images;
 use pulp::{Simd, bytemuck};
 use std::ops::Range;
@@ -33,7 +33,7 @@ pub fn linear_sizes(architecture: Architecture) -> [(usize, usize); 3] {
 pub struct NetworkWeights<'a> {
     pub convolutions: &'a ConvolutionWeights,
     /// Weight (outputs, inputs) and bias of each.
-    linear: [(&'a [f32], &'a [f32]); 3],
+    pub linear: [(&'a [f32], &'a [f32]); 3],
 }
 
 impl<'a> NetworkWeights<'a> {
@@ -99,7 +99,9 @@ impl<'a, S: Simd> Chunk<'a, S> {
         for i in 0..self.used * S::F32_LANES {
             let (tile, lane) = (i / S::F32_LANES, i % S::F32_LANES);
             let image = (range.start + i).min(range.end - 1);
-            self.tiles[tile].load(&self.geometry, loader, images, image, lane);
+            let rows = 0..self.geometry.height;
+            let place = (CONV1_PADDING, lane);
+            self.tiles[tile].load(&self.geometry, (loader, images), (image, rows), place);
         }
     }
 

@@ -29,9 +29,9 @@ pub fn layers<T>(mut values: &mut [T], per_row: usize) -> [(&mut [T], &mut [T]);
 /// A convolution's parameters as the kernels read them.
 pub struct Convolution<const OUTPUTS: usize, const CHANNELS: usize> {
     /// [output][channel][row]: rows of the kernel, transformed.
-    rows: Vec<[f32; POINTS]>,
+    pub rows: Vec<[f32; POINTS]>,
     /// Of each point, from channels to outputs.
-    points: [Packed<OUTPUTS, CHANNELS>; POINTS],
+    pub points: [Packed<OUTPUTS, CHANNELS>; POINTS],
 }
 
 impl<const OUTPUTS: usize, const CHANNELS: usize> Convolution<OUTPUTS, CHANNELS> {

@@ -1,6 +1,7 @@
 //! Pixels into lanes: converted, normalized and spread in one go.
 
 use crate::engine::{Images, Normalization, Pixels};
+use std::ops::Range;
 
 pub struct Loader {
     normalization: Normalization,
@@ -14,32 +15,33 @@ impl Loader {
         Loader { normalization, of_byte }
     }
 
-    /// Writes the rows of image `i` into rows that begin `row_stride` floats apart, neighbours
+    /// Writes some rows of image `i` into rows that begin `row_stride` floats apart, neighbours
     /// `lanes` floats apart.
     #[inline(always)]
     pub fn spread(
         &self,
         images: &Images,
-        i: usize,
+        (i, rows): (usize, Range<usize>),
         width: usize,
         out: &mut [f32],
         row_stride: usize,
         lanes: usize,
     ) {
+        let part = rows.start * width..rows.end * width;
         let rows = out.chunks_mut(row_stride).map(|row| row.iter_mut().step_by(lanes));
         match images.image(i) {
             Pixels::Byte(pixels) => {
-                for (row, pixels) in rows.zip(pixels.chunks_exact(width)) {
+                for (row, pixels) in rows.zip(pixels[part].chunks_exact(width)) {
                     row.zip(pixels).for_each(|(place, &p)| *place = self.of_byte[usize::from(p)]);
                 }
             }
             Pixels::Float(pixels) if self.normalization.is_identity() => {
-                for (row, pixels) in rows.zip(pixels.chunks_exact(width)) {
+                for (row, pixels) in rows.zip(pixels[part].chunks_exact(width)) {
                     row.zip(pixels).for_each(|(place, &p)| *place = p);
                 }
             }
             Pixels::Float(pixels) => {
-                for (row, pixels) in rows.zip(pixels.chunks_exact(width)) {
+                for (row, pixels) in rows.zip(pixels[part].chunks_exact(width)) {
                     row.zip(pixels).for_each(|(place, &p)| *place = self.normalization.of(p));
                 }
             }

@@ -32,6 +32,8 @@ macro_rules! for_group_of {
     };
 }
 
+pub(super) use for_group_of;
+
 /// The weights of a convolution with a kernel of one column, (outputs, channels, rows), and its bias,
 /// in the order in which `correlate` reads them: outputs in `groups`, of a group [channel][row][output].
 pub struct Packed<const OUTPUTS: usize, const CHANNELS: usize> {

@@ -33,6 +33,14 @@ impl Memory {
         Ok(Memory(lines))
     }
 
+    /// Makes it new, and zero, if it has not so many floats.
+    pub fn grow(&mut self, floats: usize) -> Result<()> {
+        if self.0.len() * LINE < floats {
+            *self = Memory::zeros(floats)?;
+        }
+        Ok(())
+    }
+
     pub fn get_mut<V: Pod>(&mut self) -> &mut [V] {
         cast_slice_mut(&mut self.0)
     }

@@ -15,13 +15,13 @@ mod memory;
 mod panels;
 mod passes;
 mod pooling;
+mod single;
 mod step;
 pub mod threads;
 mod tile;
 mod winograd;
 
 use super::{Engine, Images, Normalization, Seen};
-use crate::architecture::Architecture;
 use crate::error::{Code, Error, Result};
 use crate::optimizer::Step;
 use crate::parameters::Weights;
@@ -56,11 +56,12 @@ impl FusedEngine {
 
     fn batch<'a>(
         &'a self,
-        architecture: Architecture,
+        weights: &Weights,
         flat: &'a [f32],
         images: &'a Images<'a>,
     ) -> Batch<'a> {
-        Batch { architecture, flat, images, loader: &self.loader, pool: &self.pool }
+        let (architecture, version) = (weights.architecture(), weights.version());
+        Batch { architecture, flat, version, images, loader: &self.loader, pool: &self.pool }
     }
 }
 
@@ -80,7 +81,7 @@ impl Engine for FusedEngine {
         let Storage::Cpu(storage) = &*storage else {
             return Err(Error::new(Code::Internal, "the weights are not on the CPU"));
         };
-        let batch = self.batch(weights.architecture(), contiguous(storage, layout)?, images);
+        let batch = self.batch(weights, contiguous(storage, layout)?, images);
         let mut workspace = self.predicting.take().unwrap_or_default();
         self.arch.dispatch(Logits { batch, range, workspace: &mut workspace, out })?;
         self.predicting.give_back(workspace);
@@ -94,18 +95,23 @@ impl Engine for FusedEngine {
         labels: &[u8],
         gradient: &Tensor,
     ) -> Result<Seen> {
-        let architecture = weights.architecture();
         let seen = Cell::new(Ok(Seen::default()));
-        let op = GradientOp { engine: self, architecture, images, labels, seen };
+        let op = GradientOp { engine: self, weights, images, labels, seen };
         gradient.inplace_op2(weights.values(), &op)?;
         let mut seen = op.seen.into_inner()?;
         seen.loss /= labels.len() as f64;
         Ok(seen)
     }
 
-    fn step(&self, step: Step, now: &Weights, gradient: &Tensor, next: &Weights) -> Result<bool> {
+    fn step(
+        &self,
+        step: Step,
+        now: &Weights,
+        gradient: &Tensor,
+        next: &mut Weights,
+    ) -> Result<bool> {
         let op = StepOp { arch: self.arch, step, finite: Cell::new(false) };
-        next.values().inplace_op3(now.values(), gradient, &op)?;
+        next.values_mut().inplace_op3(now.values(), gradient, &op)?;
         Ok(op.finite.get())
     }
 }
@@ -113,7 +119,7 @@ impl Engine for FusedEngine {
 /// Weights to the flat gradient of the mean loss.
 struct GradientOp<'a> {
     engine: &'a FusedEngine,
-    architecture: Architecture,
+    weights: &'a Weights,
     images: &'a Images<'a>,
     labels: &'a [u8],
     /// What it saw on the way, or why it could not.
@@ -129,12 +135,12 @@ impl InplaceOp2 for GradientOp<'_> {
         &self,
         gradient: &mut CpuStorage,
         gradient_layout: &Layout,
-        weights: &CpuStorage,
+        flat: &CpuStorage,
         layout: &Layout,
     ) -> candle_core::Result<()> {
         let gradient = contiguous_mut(gradient, gradient_layout)?;
-        let flat = contiguous(weights, layout)?;
-        let batch = self.engine.batch(self.architecture, flat, self.images);
+        let flat = contiguous(flat, layout)?;
+        let batch = self.engine.batch(self.weights, flat, self.images);
         let mut workspace = self.engine.training.take().unwrap_or_default();
         let labels = self.labels;
         let pass = LossAndGradient { batch, labels, workspace: &mut workspace, gradient };
@@ -195,7 +201,7 @@ fn contiguous_mut<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::architecture::{Activation, Pooling};
+    use crate::architecture::{Activation, Architecture, Pooling};
     use crate::engine::{Pixels, argmax};
     use crate::network;
     use crate::parameters::Parameters;

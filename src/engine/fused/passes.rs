@@ -7,11 +7,13 @@ use super::input::Loader;
 use super::kernels::OUTPUTS;
 use super::memory::{Memory, take};
 use super::panels::{self, PanelShape, Panels};
+use super::single::{self, Single};
 use super::threads::{Pool, next};
 use super::tile::Geometry;
 use crate::architecture::Architecture;
 use crate::engine::{Images, Seen, argmax, chunks};
 use crate::error::Result;
+use crate::parameters::Version;
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
 use std::sync::Mutex;
@@ -23,6 +25,11 @@ const SLAB: usize = 256;
 /// What one call computes in; grows to what is asked of it and is used again.
 pub struct Workspace {
     weights: ConvolutionWeights,
+    /// Those of the second convolution once more, for single images.
+    weights2: Memory,
+    /// What both are of, and whether for training.
+    prepared: Option<(Version, bool)>,
+    single: Memory,
     /// One for each thread.
     chunks: Vec<Memory>,
     /// For training: of each chunk of a slab its panel, its sums, and what it saw.
@@ -35,6 +42,9 @@ impl Default for Workspace {
     fn default() -> Self {
         Workspace {
             weights: ConvolutionWeights::new(),
+            weights2: Memory::default(),
+            prepared: None,
+            single: Memory::default(),
             chunks: Vec::new(),
             panels: Memory::default(),
             sums: Memory::default(),
@@ -44,6 +54,21 @@ impl Default for Workspace {
 }
 
 impl Workspace {
+    /// Brings the weights into the order of the kernels.
+    fn prepare(&mut self, batch: &Batch, training: bool) -> Result<()> {
+        let wanted = Some((batch.version, training));
+        if self.prepared != wanted {
+            self.prepared = None;
+            self.weights.fill(batch.flat, training);
+            if !training {
+                self.weights2.grow(single::WEIGHTS2)?;
+                single::fill_weights2(&self.weights, self.weights2.get_mut());
+            }
+            self.prepared = wanted;
+        }
+        Ok(())
+    }
+
     /// Memory for the chunks of so many threads.
     fn grow_chunks<S: Simd>(&mut self, g: &Geometry, training: bool, threads: usize) -> Result<()> {
         while self.chunks.len() < threads {
@@ -69,6 +94,7 @@ pub struct Batch<'a> {
     pub architecture: Architecture,
     /// All parameters, flat.
     pub flat: &'a [f32],
+    pub version: Version,
     pub images: &'a Images<'a>,
     pub loader: &'a Loader,
     pub pool: &'a Pool,
@@ -88,11 +114,14 @@ impl WithSimd for Logits<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Result<()> {
         let Logits { batch, range, workspace, out } = self;
+        workspace.prepare(&batch, false)?;
+        if single::pays::<S>(range.len()) {
+            return logits_one_by_one(simd, &batch, range, workspace, out);
+        }
         let (size, classes) = (images_per_chunk::<S>(), batch.architecture.classes());
         let geometry = Geometry::new(batch.architecture);
         let threads = batch.pool.threads_for(range.len().div_ceil(size));
         workspace.grow_chunks::<S>(&geometry, false, threads)?;
-        workspace.weights.fill(batch.flat, false);
         let weights = NetworkWeights::new(batch.architecture, &workspace.weights, batch.flat);
         let memories = Mutex::new(workspace.chunks.iter_mut());
         let queue = Mutex::new(chunks(range, size).zip(out.chunks_mut(size * classes)));
@@ -117,6 +146,25 @@ impl WithSimd for Logits<'_> {
     }
 }
 
+#[inline(always)]
+fn logits_one_by_one<S: Simd>(
+    simd: S,
+    batch: &Batch,
+    range: Range<usize>,
+    workspace: &mut Workspace,
+    out: &mut [f32],
+) -> Result<()> {
+    let geometry = Geometry::new(batch.architecture);
+    let Workspace { weights, weights2, single, .. } = workspace;
+    single.grow(Single::<S>::floats(&geometry))?;
+    let weights = NetworkWeights::new(batch.architecture, weights, batch.flat);
+    let mut single = Single::new(simd, geometry, single.get_mut());
+    for (i, row) in range.zip(out.chunks_exact_mut(batch.architecture.classes())) {
+        single.logits(batch, i, &weights, weights2.get_mut(), row);
+    }
+    Ok(())
+}
+
 /// The flat gradient of the mean loss into `gradient`; gives the sum of the losses, and the hits.
 pub struct LossAndGradient<'a> {
     pub batch: Batch<'a>,
@@ -137,8 +185,8 @@ impl WithSimd for LossAndGradient<'_> {
         let most = labels.len().min(SLAB).div_ceil(size);
         workspace.grow_chunks::<S>(&geometry, true, batch.pool.threads_for(most))?;
         workspace.grow_slab(&shape, most)?;
-        workspace.weights.fill(batch.flat, true);
-        let Workspace { weights, chunks: memories, panels, sums, seen } = workspace;
+        workspace.prepare(&batch, true)?;
+        let Workspace { weights, chunks: memories, panels, sums, seen, .. } = workspace;
         let weights = NetworkWeights::new(architecture, weights, batch.flat);
         let (convolutions, linear) = gradient.split_at_mut(PARAMETERS);
         let mut total = Seen::default();

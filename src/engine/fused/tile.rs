@@ -20,16 +20,16 @@ use std::ops::Range;
 pub struct Geometry {
     pub architecture: Architecture,
     padded_width: usize,
-    height: usize,
+    pub height: usize,
     width: usize,
     /// After the first pooling.
-    height1: usize,
-    width1: usize,
+    pub height1: usize,
+    pub width1: usize,
     /// After the second convolution.
-    height2: usize,
+    pub height2: usize,
     width2: usize,
     /// Tiles of columns in a row of the second transformed map; of the first, `width1`.
-    columns: usize,
+    pub columns: usize,
 }
 
 impl Geometry {
@@ -49,7 +49,13 @@ impl Geometry {
         }
     }
 
-    fn padded_height(&self) -> usize {
+    /// Of bands of an image's rows: of the `lanes` that take it together each has as many.
+    pub fn band(self, lanes: usize) -> Self {
+        let height1 = self.height1.div_ceil(lanes);
+        Geometry { height: 2 * height1, height1, ..self }
+    }
+
+    pub fn padded_height(&self) -> usize {
         self.height + 2 * CONV1_PADDING
     }
 
@@ -59,7 +65,7 @@ impl Geometry {
         self.padded_height() + 1
     }
 
-    fn rules(&self) -> (Activation, Pooling) {
+    pub fn rules(&self) -> (Activation, Pooling) {
         (self.architecture.activation(), self.architecture.pooling())
     }
 
@@ -88,7 +94,7 @@ pub struct Tile<'a, V> {
     /// (6, height, width): activations, for training.
     maps1: &'a mut [V],
     /// (6 points, 6 channels, columns, height1): the first pooled map, transformed.
-    transformed1: &'a mut [V],
+    pub transformed1: &'a mut [V],
     /// (16, height2, width2): activations, for training.
     maps2: &'a mut [V],
 }
@@ -136,17 +142,23 @@ impl<'a, V: Copy> Tile<'a, V> {
         Tile { input, transformed0, maps1, transformed1, maps2 }
     }
 
-    /// Puts image `i` of a batch, as the network sees it, into a lane.
+    /// Puts rows of image `i` of a batch, as the network sees them, into a lane, the first of them to
+    /// row `at` of the padded image.
     #[inline(always)]
-    pub fn load(&mut self, g: &Geometry, loader: &Loader, images: &Images, i: usize, lane: usize)
-    where
+    pub fn load(
+        &mut self,
+        g: &Geometry,
+        (loader, images): (&Loader, &Images),
+        (i, rows): (usize, Range<usize>),
+        (at, lane): (usize, usize),
+    ) where
         V: bytemuck::Pod,
     {
         let lanes = size_of::<V>() / size_of::<f32>();
         let input: &mut [f32] = bytemuck::cast_slice_mut(self.input);
-        let first = (g.padded_width + 1) * CONV1_PADDING * lanes + lane;
+        let first = (at * g.padded_width + CONV1_PADDING) * lanes + lane;
         let row_stride = g.padded_width * lanes;
-        loader.spread(images, i, g.width, &mut input[first..], row_stride, lanes);
+        loader.spread(images, (i, rows), g.width, &mut input[first..], row_stride, lanes);
     }
 
     /// Features (16, height2 / 2, columns) are written `stride` apart.
@@ -160,20 +172,49 @@ impl<'a, V: Copy> Tile<'a, V> {
         features: &mut [V],
         stride: usize,
     ) {
+        self.forward1(simd, g, weights, scratch.row1);
+        let (activation, pooling) = g.rules();
+        let training = !self.maps2.is_empty();
+        let mut products = Products::new(simd.splat_f32s(0.0));
+        for y in 0..g.height2 / 2 {
+            for column in 0..g.columns {
+                let x = (&*self.transformed1, g.height1);
+                let place = (y, column, g.columns);
+                weights.conv2.windows(simd, activation, x, place, &mut products);
+                for (channel, &window) in products.windows.iter().enumerate() {
+                    if training {
+                        let at = (channel * g.height2 + 2 * y) * g.width2 + 2 * column;
+                        set_window(self.maps2, at, g.width2, window);
+                    }
+                    let feature = (channel * (g.height2 / 2) + y) * g.columns + column;
+                    features[feature * stride] = pool(simd, pooling, window);
+                }
+            }
+        }
+    }
+
+    /// To the transformed first pooled map, by way of its rows (6, width1).
+    #[inline(always)]
+    pub fn forward1<S: Simd<f32s = V>>(
+        &mut self,
+        simd: S,
+        g: &Geometry,
+        weights: &ConvolutionWeights,
+        row1: &mut [V],
+    ) {
         let [plane0, plane1] = g.planes();
         let (activation, pooling) = g.rules();
         let training = !self.maps1.is_empty();
         for (y, row) in self.input.chunks_exact(g.padded_width).enumerate() {
             transform(simd, row, &mut self.transformed0[y..], (g.column_stride(), plane0));
         }
-        let row1 = &mut *scratch.row1;
-        let mut products1 = Products::new(simd.splat_f32s(0.0));
+        let mut products = Products::new(simd.splat_f32s(0.0));
         for y in 0..g.height1 {
             for column in 0..g.width1 {
                 let x = (&*self.transformed0, g.column_stride());
                 let place = (y, column, g.width1);
-                weights.conv1.windows(simd, activation, x, place, &mut products1);
-                for (channel, &window) in products1.windows.iter().enumerate() {
+                weights.conv1.windows(simd, activation, x, place, &mut products);
+                for (channel, &window) in products.windows.iter().enumerate() {
                     if training {
                         let at = (channel * g.height + 2 * y) * g.width + 2 * column;
                         set_window(self.maps1, at, g.width, window);
@@ -184,22 +225,6 @@ impl<'a, V: Copy> Tile<'a, V> {
             for (channel, row) in row1.chunks_exact(g.width1).enumerate() {
                 let out = &mut self.transformed1[channel * plane1 + y..];
                 transform(simd, row, out, (g.height1, CONV1_CHANNELS * plane1));
-            }
-        }
-        let mut products2 = Products::new(simd.splat_f32s(0.0));
-        for y in 0..g.height2 / 2 {
-            for column in 0..g.columns {
-                let x = (&*self.transformed1, g.height1);
-                let place = (y, column, g.columns);
-                weights.conv2.windows(simd, activation, x, place, &mut products2);
-                for (channel, &window) in products2.windows.iter().enumerate() {
-                    if training {
-                        let at = (channel * g.height2 + 2 * y) * g.width2 + 2 * column;
-                        set_window(self.maps2, at, g.width2, window);
-                    }
-                    let feature = (channel * (g.height2 / 2) + y) * g.columns + column;
-                    features[feature * stride] = pool(simd, pooling, window);
-                }
             }
         }
     }

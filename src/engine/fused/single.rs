@@ -1,0 +1,347 @@
+//! One image at a time, for calls with too few of them to fill the lanes: the lanes hold bands of its
+//! rows in the first convolution, outputs in the second one, and inputs in the linear layers.
+
+use super::activations::activate;
+use super::chunk::{NetworkWeights, linear_sizes};
+use super::convolution::ConvolutionWeights;
+use super::kernels::{for_group_of, groups};
+use super::memory::take;
+use super::passes::Batch;
+use super::pooling::pool;
+use super::tile::{Geometry, Tile};
+use super::winograd::{self, POINTS};
+use crate::architecture::{CONV1_CHANNELS, CONV1_PADDING, CONV2_CHANNELS, KERNEL};
+use pulp::{Simd, bytemuck};
+
+/// Whether so many images take less time one by one than in the lanes of a vector.
+pub fn pays<S: Simd>(images: usize) -> bool {
+    4 * images <= 3 * S::F32_LANES
+}
+
+/// Floats of the second convolution's weights as this file reads them.
+pub const WEIGHTS2: usize = POINTS * CONV1_CHANNELS * KERNEL * CONV2_CHANNELS;
+
+/// Writes them: (6 points, 6 channels, 5 rows, 16 outputs).
+pub fn fill_weights2(weights: &ConvolutionWeights, out: &mut [f32]) {
+    let of_output = CONV1_CHANNELS * KERNEL;
+    for (i, out) in out.as_chunks_mut::<CONV2_CHANNELS>().0.iter_mut().enumerate() {
+        let (point, tap) = (i / of_output, i % of_output);
+        for (output, out) in out.iter_mut().enumerate() {
+            *out = weights.conv2.rows[output * of_output + tap][point];
+        }
+    }
+}
+
+/// What one image is computed in.
+pub struct Single<'a, S: Simd> {
+    simd: S,
+    geometry: Geometry,
+    /// Each lane a band of the image.
+    band: Geometry,
+    tile: Tile<'a, S::f32s>,
+    /// (6, width1)
+    row1: &'a mut [S::f32s],
+    /// (2 rows, 6 points, columns, 16 / lanes): the second convolution's products.
+    products: &'a mut [S::f32s],
+    /// The features and the outputs of the first two linear layers, in whole vectors.
+    values: [&'a mut [S::f32s]; 3],
+}
+
+impl<'a, S: Simd> Single<'a, S> {
+    fn sizes(g: &Geometry) -> [usize; 5] {
+        let [features, fc1, fc2] =
+            linear_sizes(g.architecture).map(|(inputs, _)| inputs.div_ceil(S::F32_LANES));
+        let products = 2 * POINTS * g.columns * CONV2_CHANNELS.div_ceil(S::F32_LANES);
+        [CONV1_CHANNELS * g.width1, products, features, fc1, fc2]
+    }
+
+    /// Floats of memory that it takes.
+    pub fn floats(g: &Geometry) -> usize {
+        let tile = Tile::<S::f32s>::vectors(&g.band(S::F32_LANES), false);
+        (tile + Self::sizes(g).iter().sum::<usize>()) * S::F32_LANES
+    }
+
+    /// Memory that was zero at first and that only this has written.
+    #[inline(always)]
+    pub fn new(simd: S, geometry: Geometry, memory: &'a mut [S::f32s]) -> Self {
+        let (band, mut rest) = (geometry.band(S::F32_LANES), memory);
+        let tile = Tile::new(&band, false, &mut rest);
+        let [row1, products, features, fc1, fc2] =
+            Self::sizes(&geometry).map(|n| take(&mut rest, n));
+        Single { simd, geometry, band, tile, row1, products, values: [features, fc1, fc2] }
+    }
+
+    /// The logits of image `i`.
+    #[inline(always)]
+    pub fn logits(
+        &mut self,
+        batch: &Batch,
+        i: usize,
+        weights: &NetworkWeights,
+        weights2: &[f32],
+        out: &mut [f32],
+    ) {
+        self.load(batch, i);
+        self.tile.forward1(self.simd, &self.band, weights.convolutions, self.row1);
+        match CONV2_CHANNELS / S::F32_LANES {
+            4 => self.forward2::<4>(weights.convolutions, weights2),
+            2 => self.forward2::<2>(weights.convolutions, weights2),
+            _ => self.forward2::<1>(weights.convolutions, weights2),
+        }
+        let [features, fc1, fc2] = &mut self.values;
+        let activation = self.geometry.architecture.activation();
+        let [layer1, layer2, layer3] = weights.linear;
+        linear(self.simd, layer1, features, bytemuck::cast_slice_mut(fc1));
+        activate(self.simd, activation, fc1);
+        linear(self.simd, layer2, fc1, bytemuck::cast_slice_mut(fc2));
+        activate(self.simd, activation, fc2);
+        linear(self.simd, layer3, fc2, out);
+    }
+
+    /// Each lane takes its band of rows, and those above and below that the kernel reaches.
+    #[inline(always)]
+    fn load(&mut self, batch: &Batch, i: usize) {
+        for lane in 0..S::F32_LANES {
+            let top = lane * self.band.height;
+            let rows = top.saturating_sub(CONV1_PADDING)
+                ..self.geometry.height.min(top + self.band.height + CONV1_PADDING);
+            if !rows.is_empty() {
+                let at = rows.start + CONV1_PADDING - top;
+                let source = (batch.loader, batch.images);
+                self.tile.load(&self.band, source, (i, rows), (at, lane));
+            }
+        }
+    }
+
+    /// The second convolution, its outputs in the lanes of `V` vectors.
+    #[inline(always)]
+    fn forward2<const V: usize>(&mut self, weights: &ConvolutionWeights, weights2: &[f32]) {
+        let (simd, g) = (self.simd, &self.geometry);
+        let (activation, pooling) = g.rules();
+        let transformed: &[f32] = bytemuck::cast_slice(self.tile.transformed1);
+        let weights2 = bytemuck::cast_slice::<_, S::f32s>(weights2).as_chunks::<V>().0;
+        let features: &mut [f32] = bytemuck::cast_slice_mut(self.values[0]);
+        let products = self.products.as_chunks_mut::<V>().0;
+        let (per_point, column_stride) =
+            (CONV1_CHANNELS * KERNEL, self.band.height1 * S::F32_LANES);
+        for y in 0..g.height2 / 2 {
+            for row in 0..2 {
+                // Where the rows that the kernel meets are in their bands.
+                let rows: [usize; KERNEL] = std::array::from_fn(|k| {
+                    let at = 2 * y + row + k;
+                    at % self.band.height1 * S::F32_LANES + at / self.band.height1
+                });
+                for point in 0..POINTS {
+                    let weights2 = &weights2[point * per_point..][..per_point];
+                    let bias =
+                        bytemuck::cast_slice::<_, S::f32s>(&weights.conv2.points[point].bias);
+                    let x = &transformed[point * CONV1_CHANNELS * g.columns * column_stride..];
+                    for group in groups(g.columns) {
+                        let x = &x[group.start * column_stride..];
+                        let from = (row * POINTS + point) * g.columns;
+                        let products = &mut products[from + group.start..from + group.end];
+                        for_group_of!(
+                            group.len(),
+                            correlate_outputs::<S, V>(
+                                simd,
+                                (weights2, bias),
+                                (x, g.columns * column_stride, column_stride),
+                                &rows,
+                                products,
+                            )
+                        );
+                    }
+                }
+            }
+            for column in 0..g.columns {
+                for v in 0..V {
+                    let mut first = [simd.splat_f32s(0.0); POINTS];
+                    let mut second = first;
+                    for point in 0..POINTS {
+                        first[point] = products[point * g.columns + column][v];
+                        second[point] = products[(POINTS + point) * g.columns + column][v];
+                    }
+                    let [a, b] = winograd::outputs(simd, first);
+                    let [c, d] = winograd::outputs(simd, second);
+                    let mut window = [a, b, c, d];
+                    activate(simd, activation, &mut window);
+                    let pooled = [pool(simd, pooling, window)];
+                    let pooled: &[f32] = bytemuck::cast_slice(&pooled);
+                    for (lane, &value) in pooled.iter().enumerate() {
+                        let output = v * S::F32_LANES + lane;
+                        features[(output * (g.height2 / 2) + y) * g.columns + column] = value;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The products of neighbouring tiles of columns: out[p] = bias + the sum over channels and rows of
+/// weights(channel, row) * x[channel * channel_stride + p * column_stride + rows[row]], for the outputs
+/// in the lanes.
+#[inline(always)]
+fn correlate_outputs<S: Simd, const V: usize, const P: usize>(
+    simd: S,
+    (weights, bias): (&[[S::f32s; V]], &[S::f32s]),
+    (x, channel_stride, column_stride): (&[f32], usize, usize),
+    rows: &[usize; KERNEL],
+    out: &mut [[S::f32s; V]],
+) {
+    let mut sums = [[simd.splat_f32s(0.0); V]; P];
+    for sum in &mut sums {
+        sum.copy_from_slice(&bias[..V]);
+    }
+    for (channel, weights) in weights.as_chunks::<KERNEL>().0.iter().enumerate() {
+        for (weight, row) in weights.iter().zip(rows) {
+            let x = &x[channel * channel_stride + row..];
+            for (p, sum) in sums.iter_mut().enumerate() {
+                let x = simd.splat_f32s(x[p * column_stride]);
+                for v in 0..V {
+                    sum[v] = simd.mul_add_e_f32s(weight[v], x, sum[v]);
+                }
+            }
+        }
+    }
+    out.copy_from_slice(&sums);
+}
+
+/// A linear layer: out[o] = bias[o] + the sum over i of weights[o * inputs + i] * x[i]. What x has after
+/// the inputs, to the end of its last vector, counts nothing but must be finite.
+#[inline(always)]
+fn linear<S: Simd>(simd: S, (weights, bias): (&[f32], &[f32]), x: &[S::f32s], out: &mut [f32]) {
+    let inputs = weights.len() / bias.len();
+    for group in groups(bias.len()) {
+        let weights = &weights[group.start * inputs..group.end * inputs];
+        let (bias, out) = (&bias[group.clone()], &mut out[group]);
+        for_group_of!(bias.len(), linear_group::<S>(simd, (weights, bias), x, out));
+    }
+}
+
+#[inline(always)]
+fn linear_group<S: Simd, const A: usize>(
+    simd: S,
+    (weights, bias): (&[f32], &[f32]),
+    x: &[S::f32s],
+    out: &mut [f32],
+) {
+    let inputs = weights.len() / A;
+    let whole = inputs / S::F32_LANES;
+    let mut rows: [&[S::f32s]; A] = [&[]; A];
+    let mut sums = [simd.splat_f32s(0.0); A];
+    for (a, row) in weights.chunks_exact(inputs).enumerate() {
+        let (vectors, tail) = S::as_simd_f32s(row);
+        rows[a] = &vectors[..whole];
+        if let Some(&x) = x.get(whole) {
+            sums[a] = simd.mul_f32s(simd.partial_load_f32s(tail), x);
+        }
+    }
+    for (i, &x) in x[..whole].iter().enumerate() {
+        for a in 0..A {
+            sums[a] = simd.mul_add_e_f32s(rows[a][i], x, sums[a]);
+        }
+    }
+    for (a, out) in out.iter_mut().enumerate() {
+        *out = bias[a] + simd.reduce_sum_f32s(sums[a]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pulp::{Arch, WithSimd};
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    /// Asserts that `ours` is the sum of the products of the pairs.
+    fn assert_sum(ours: f32, terms: impl Iterator<Item = (f32, f32)>) {
+        let naive: f64 = terms.map(|(a, b)| f64::from(a) * f64::from(b)).sum();
+        assert!((f64::from(ours) - naive).abs() < 1e-5, "{ours}, not {naive}");
+    }
+
+    struct Linear {
+        inputs: usize,
+        outputs: usize,
+    }
+
+    impl WithSimd for Linear {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            let Linear { inputs, outputs } = self;
+            let mut rng = ChaCha8Rng::seed_from_u64(5);
+            let mut floats =
+                |n: usize| (0..n).map(|_| rng.random_range(-1.0..1.0)).collect::<Vec<f32>>();
+            let (weights, bias) = (floats(inputs * outputs), floats(outputs));
+            let x = floats(inputs.next_multiple_of(S::F32_LANES));
+            let mut out = vec![9.0; outputs];
+            linear(simd, (&weights, &bias), bytemuck::cast_slice(&x), &mut out);
+            for (o, row) in weights.chunks(inputs).enumerate() {
+                let terms = row.iter().copied().zip(x.iter().copied());
+                assert_sum(out[o], terms.chain([(1.0, bias[o])]));
+            }
+        }
+    }
+
+    #[test]
+    fn a_linear_layer_is_its_naive_twin_on_every_tail() {
+        for arch in [Arch::Scalar, Arch::new()] {
+            for inputs in (1..=40).chain([84, 400]) {
+                for outputs in [1, 2, 5, 6, 7, 10, 16, 23] {
+                    arch.dispatch(Linear { inputs, outputs });
+                }
+            }
+        }
+    }
+
+    struct Correlate<const P: usize>;
+
+    impl<const P: usize> WithSimd for Correlate<P> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            const V: usize = 2;
+            let mut rng = ChaCha8Rng::seed_from_u64(6);
+            let mut floats =
+                |n: usize| (0..n).map(|_| rng.random_range(-1.0..1.0)).collect::<Vec<f32>>();
+            let (channels, column_stride) = (3, 9);
+            let channel_stride = P * column_stride;
+            let outputs = V * S::F32_LANES;
+            let (weights, bias) = (floats(channels * KERNEL * outputs), floats(outputs));
+            let x = floats(channels * channel_stride);
+            let rows = [3, 8, 0, 5, 1];
+            let mut out = [[simd.splat_f32s(9.0); V]; P];
+            correlate_outputs::<S, V, P>(
+                simd,
+                (bytemuck::cast_slice(&weights).as_chunks().0, bytemuck::cast_slice(&bias)),
+                (&x, channel_stride, column_stride),
+                &rows,
+                &mut out,
+            );
+            let out: &[f32] = bytemuck::cast_slice(out.as_flattened());
+            for (p, out) in out.chunks(outputs).enumerate() {
+                for (o, &out) in out.iter().enumerate() {
+                    let taps = weights.chunks(outputs).enumerate().map(|(tap, weights)| {
+                        let (channel, row) = (tap / KERNEL, rows[tap % KERNEL]);
+                        (weights[o], x[channel * channel_stride + p * column_stride + row])
+                    });
+                    assert_sum(out, taps.chain([(1.0, bias[o])]));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn outputs_in_lanes_are_their_naive_twin_for_every_number_of_columns() {
+        for arch in [Arch::Scalar, Arch::new()] {
+            arch.dispatch(Correlate::<1>);
+            arch.dispatch(Correlate::<2>);
+            arch.dispatch(Correlate::<3>);
+            arch.dispatch(Correlate::<4>);
+            arch.dispatch(Correlate::<5>);
+            arch.dispatch(Correlate::<6>);
+        }
+    }
+}

@@ -226,19 +226,19 @@ fn linear_group<S: Simd, const A: usize>(
     out: &mut [f32],
 ) {
     let inputs = weights.len() / A;
-    let whole = inputs / S::F32_LANES;
-    let mut rows: [&[S::f32s]; A] = [&[]; A];
+    let (x, rest) = x.split_at(inputs / S::F32_LANES);
+    let mut rows = [x; A];
     let mut sums = [simd.splat_f32s(0.0); A];
     for (a, row) in weights.chunks_exact(inputs).enumerate() {
         let (vectors, tail) = S::as_simd_f32s(row);
-        rows[a] = &vectors[..whole];
-        if let Some(&x) = x.get(whole) {
-            sums[a] = simd.mul_f32s(simd.partial_load_f32s(tail), x);
+        rows[a] = &vectors[..x.len()];
+        if let [x] = rest {
+            sums[a] = simd.mul_f32s(simd.partial_load_f32s(tail), *x);
         }
     }
-    for (i, &x) in x[..whole].iter().enumerate() {
+    for i in 0..x.len() {
         for a in 0..A {
-            sums[a] = simd.mul_add_e_f32s(rows[a][i], x, sums[a]);
+            sums[a] = simd.mul_add_e_f32s(rows[a][i], x[i], sums[a]);
         }
     }
     for (a, out) in out.iter_mut().enumerate() {

@@ -121,7 +121,6 @@ impl<'a, S: Simd> Single<'a, S> {
         let transformed: &[f32] = bytemuck::cast_slice(self.tile.transformed1);
         let weights2 = bytemuck::cast_slice::<_, S::f32s>(weights2).as_chunks::<V>().0;
         let features: &mut [f32] = bytemuck::cast_slice_mut(self.values[0]);
-        let products = self.products.as_chunks_mut::<V>().0;
         let (per_point, column_stride) =
             (CONV1_CHANNELS * KERNEL, self.band.height1 * S::F32_LANES);
         for y in 0..g.height2 / 2 {
@@ -139,6 +138,7 @@ impl<'a, S: Simd> Single<'a, S> {
                     for group in groups(g.columns) {
                         let x = &x[group.start * column_stride..];
                         let from = (row * POINTS + point) * g.columns;
+                        let products = self.products.as_chunks_mut::<V>().0;
                         let products = &mut products[from + group.start..from + group.end];
                         for_group_of!(
                             group.len(),
@@ -158,8 +158,9 @@ impl<'a, S: Simd> Single<'a, S> {
                     let mut first = [simd.splat_f32s(0.0); POINTS];
                     let mut second = first;
                     for point in 0..POINTS {
-                        first[point] = products[point * g.columns + column][v];
-                        second[point] = products[(POINTS + point) * g.columns + column][v];
+                        let at = (point * g.columns + column) * V + v;
+                        first[point] = self.products[at];
+                        second[point] = self.products[at + POINTS * g.columns * V];
                     }
                     let [a, b] = winograd::outputs(simd, first);
                     let [c, d] = winograd::outputs(simd, second);

@@ -79,9 +79,10 @@ pub fn fit(
     if epoch.count != count {
         epoch.consumed = 0;
     }
+    let (mut order, mut labels) = (Vec::new(), Vec::new());
     for number in 1..=options.epochs {
         epoch.count = count;
-        let order = shuffled(model.options().seed, epoch.index, train.count());
+        shuffle(&mut order, model.options().seed, epoch.index, train.count());
         let batch_size = options.batch_size as usize;
         let rest = &order[epoch.consumed as usize..];
         let mut step = epoch.consumed.div_ceil(batch_size as u64);
@@ -104,7 +105,8 @@ pub fn fit(
                 size: model.architecture().pixels(),
                 order: Some(batch),
             };
-            let labels: Vec<u8> = batch.iter().map(|&i| train.labels()[i as usize]).collect();
+            labels.clear();
+            labels.extend(batch.iter().map(|&i| train.labels()[i as usize]));
             epoch.consumed += batch.len() as u64;
             if epoch.consumed == count {
                 epoch = Epoch { index: epoch.index + 1, consumed: 0, count: 0 };
@@ -145,12 +147,12 @@ fn announce(report: &Progress, progress: &mut dyn FnMut(&Progress) -> bool) -> R
 
 /// The order of epoch `index`: each epoch has its own stream of the seed's generator, so that an
 /// order can be made again without knowing what was drawn before. Stream 0 drew the weights.
-fn shuffled(seed: u64, index: u64, count: usize) -> Vec<u32> {
+fn shuffle(order: &mut Vec<u32>, seed: u64, index: u64, count: usize) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(index + 1);
-    let mut order: Vec<u32> = (0..count as u32).collect();
+    order.clear();
+    order.extend(0..count as u32);
     order.shuffle(&mut rng);
-    order
 }
 
 /// Metrics of the model's present state; `confusion`, if any, is given (truth, predicted) of each
@@ -217,12 +219,17 @@ mod tests {
 
     #[test]
     fn each_epoch_is_its_own_permutation() {
-        let first = shuffled(3, 0, 1000);
+        let shuffled = |seed, index| {
+            let mut order = vec![7];
+            shuffle(&mut order, seed, index, 1000);
+            order
+        };
+        let first = shuffled(3, 0);
         let mut sorted = first.clone();
         sorted.sort_unstable();
         assert!(sorted.iter().copied().eq(0..1000));
-        assert_eq!(first, shuffled(3, 0, 1000));
-        assert_ne!(first, shuffled(3, 1, 1000));
-        assert_ne!(first, shuffled(4, 0, 1000));
+        assert_eq!(first, shuffled(3, 0));
+        assert_ne!(first, shuffled(3, 1));
+        assert_ne!(first, shuffled(4, 0));
     }
 }

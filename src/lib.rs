@@ -30,6 +30,7 @@
 // `unsafe` is allowed in `ffi`, which must believe C about its pointers, and in two files of the fused
 // engine: memory of its own alignment, and jobs that threads borrow. The kernels do without.
 #![deny(unsafe_code)]
+#![cfg_attr(feature = "kernel-benches", allow(missing_docs))]
 
 #[cfg(not(panic = "unwind"))]
 compile_error!("lenet turns panics into LENET_ERROR_INTERNAL, which needs panic = \"unwind\"");
@@ -48,3 +49,7 @@ mod optimizer;
 mod parameters;
 mod stock;
 mod turn;
+
+#[cfg(feature = "kernel-benches")]
+#[doc(hidden)]
+pub use engine::benched as kernels;

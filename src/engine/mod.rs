@@ -4,6 +4,8 @@
 mod candle;
 mod fused;
 
+#[cfg(feature = "kernel-benches")]
+pub use fused::benched;
 pub use fused::threads::THREAD_NAME;
 
 use self::candle::CandleEngine;

@@ -27,7 +27,7 @@ pub fn activate<S: Simd>(simd: S, activation: Activation, values: &mut [S::f32s]
         }
         Activation::Relu => {
             for x in values {
-                *x = relu(simd, *x);
+                *x = at_least(simd, *x, simd.splat_f32s(0.0));
             }
         }
     }
@@ -45,12 +45,6 @@ pub fn slope<S: Simd>(simd: S, activation: Activation, y: S::f32s) -> S::f32s {
             simd.select_f32s(simd.less_than_f32s(zero, y), one, zero)
         }
     }
-}
-
-#[inline(always)]
-fn relu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    let zero = simd.splat_f32s(0.0);
-    simd.select_f32s(simd.less_than_f32s(x, zero), zero, x)
 }
 
 /// 1 / (1 + exp(-x)) of four vectors, with one division for the first and third and one for the
@@ -102,7 +96,7 @@ fn exp2<S: Simd, const N: usize>(simd: S, mut x: [S::f32s; N]) -> [S::f32s; N] {
     let magic = simd.splat_f32s(12_582_912.0);
     let mut shifted = x;
     for k in 0..N {
-        x[k] = clamp(simd, x[k], low, high);
+        x[k] = at_most(simd, at_least(simd, x[k], low), high);
         shifted[k] = simd.add_f32s(x[k], magic);
         x[k] = simd.sub_f32s(x[k], simd.sub_f32s(shifted[k], magic));
     }
@@ -122,14 +116,22 @@ fn exp2<S: Simd, const N: usize>(simd: S, mut x: [S::f32s; N]) -> [S::f32s; N] {
     x
 }
 
-/// NaN stays. Vectors' minimum and maximum give their second operand, or NaN, if one of the two is NaN;
-/// a scalar's give the other one.
+/// The larger one, and NaN where x is: a vector's maximum gives its second operand, or NaN, if one of
+/// the two is NaN; a scalar's gives the other one.
 #[inline(always)]
-fn clamp<S: Simd>(simd: S, x: S::f32s, low: S::f32s, high: S::f32s) -> S::f32s {
+fn at_least<S: Simd>(simd: S, x: S::f32s, low: S::f32s) -> S::f32s {
     if S::F32_LANES > 1 {
-        return simd.min_f32s(high, simd.max_f32s(low, x));
+        return simd.max_f32s(low, x);
     }
-    let x = simd.select_f32s(simd.less_than_f32s(x, low), low, x);
+    simd.select_f32s(simd.less_than_f32s(x, low), low, x)
+}
+
+/// The smaller one, and NaN where x is.
+#[inline(always)]
+fn at_most<S: Simd>(simd: S, x: S::f32s, high: S::f32s) -> S::f32s {
+    if S::F32_LANES > 1 {
+        return simd.min_f32s(high, x);
+    }
     simd.select_f32s(simd.less_than_f32s(high, x), high, x)
 }
 

@@ -38,7 +38,7 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Convolution<OUTPUTS, CHANNELS>
     fn new() -> Self {
         Convolution {
             rows: vec![[0.0; POINTS]; OUTPUTS * CHANNELS * KERNEL],
-            points: std::array::from_fn(|_| Packed::new()),
+            points: std::array::from_fn(|_| Packed::zeros()),
         }
     }
 
@@ -115,7 +115,7 @@ impl ConvolutionWeights {
         ConvolutionWeights {
             conv1: Convolution::new(),
             conv2: Convolution::new(),
-            conv2_back: std::array::from_fn(|_| Packed::new()),
+            conv2_back: std::array::from_fn(|_| Packed::zeros()),
         }
     }
 

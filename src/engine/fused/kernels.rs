@@ -51,8 +51,7 @@ pub struct Taps<'a, V> {
 }
 
 impl<const OUTPUTS: usize, const CHANNELS: usize> Packed<OUTPUTS, CHANNELS> {
-    /// All zero.
-    pub fn new() -> Self {
+    pub fn zeros() -> Self {
         Packed { weights: vec![0.0; OUTPUTS * CHANNELS * KERNEL], bias: [0.0; OUTPUTS] }
     }
 
@@ -313,7 +312,7 @@ mod tests {
         let count = CHANNELS * KERNEL;
         let weights = noise.floats(OUTPUTS * count);
         let x = noise.vectors::<S>(CHANNELS * channel_stride);
-        let mut packed = Packed::<OUTPUTS, CHANNELS>::new();
+        let mut packed = Packed::<OUTPUTS, CHANNELS>::zeros();
         packed.fill(|output, tap| weights[output * count + tap]);
         packed.bias.copy_from_slice(&noise.floats(OUTPUTS));
         let taps = Taps { x: &x, channel_stride, rows };

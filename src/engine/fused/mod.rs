@@ -21,6 +21,18 @@ pub mod threads;
 mod tile;
 mod winograd;
 
+/// For benches/kernels.rs.
+#[cfg(feature = "kernel-benches")]
+pub mod benched {
+    pub use super::activations::activate;
+    pub use super::kernels::{Columns, Packed, Taps, convolution_weights, linear, linear_inputs};
+    pub use super::memory::Memory;
+    pub use super::panels::{PanelShape, Panels};
+    pub use super::single::{correlate_outputs, dot_products};
+    pub use super::winograd::inputs as transform_inputs;
+    pub use crate::architecture::{Activation, Architecture, Pooling};
+}
+
 use super::{Engine, Images, Normalization, Seen};
 use crate::error::{Code, Error, Result};
 use crate::optimizer::Step;

@@ -112,14 +112,7 @@ impl Panels<'_> {
                 for ((x, n), (deltas, _)) in x_parts.zip(d_parts) {
                     let x = &bytemuck::cast_slice::<_, S::f32s>(x).as_chunks::<POSITIONS>().0[..n];
                     let deltas = &deltas.as_chunks::<OUTPUTS>().0[..n];
-                    for i in 0..n {
-                        for a in 0..OUTPUTS {
-                            let delta = simd.splat_f32s(deltas[i][a]);
-                            for b in 0..POSITIONS {
-                                sums[a][b] = simd.mul_add_e_f32s(delta, x[i][b], sums[a][b]);
-                            }
-                        }
-                    }
+                    sums = add_products(simd, deltas, x, sums);
                 }
                 let rows = weights[(first - outputs.start) * inputs..].chunks_exact_mut(inputs);
                 for (row, sum) in rows.zip(&sums) {
@@ -137,4 +130,25 @@ impl Panels<'_> {
             }
         }
     }
+}
+
+type Sums<V> = [[V; POSITIONS]; OUTPUTS];
+
+/// `sums`, which is in registers meanwhile, and the products of each image's gradients and inputs.
+#[inline(always)]
+fn add_products<S: Simd>(
+    simd: S,
+    deltas: &[[f32; OUTPUTS]],
+    x: &[[S::f32s; POSITIONS]],
+    mut sums: Sums<S::f32s>,
+) -> Sums<S::f32s> {
+    for (deltas, x) in deltas.iter().zip(x) {
+        for a in 0..OUTPUTS {
+            let delta = simd.splat_f32s(deltas[a]);
+            for b in 0..POSITIONS {
+                sums[a][b] = simd.mul_add_e_f32s(delta, x[b], sums[a][b]);
+            }
+        }
+    }
+    sums
 }

@@ -91,11 +91,11 @@ impl<'a, S: Simd> Single<'a, S> {
         let [features, fc1, fc2] = &mut self.values;
         let activation = self.geometry.architecture.activation();
         let [layer1, layer2, layer3] = weights.linear;
-        linear(self.simd, layer1, features, bytemuck::cast_slice_mut(fc1));
+        dot_products(self.simd, layer1, features, bytemuck::cast_slice_mut(fc1));
         activate(self.simd, activation, fc1);
-        linear(self.simd, layer2, fc1, bytemuck::cast_slice_mut(fc2));
+        dot_products(self.simd, layer2, fc1, bytemuck::cast_slice_mut(fc2));
         activate(self.simd, activation, fc2);
-        linear(self.simd, layer3, fc2, out);
+        dot_products(self.simd, layer3, fc2, out);
     }
 
     /// Each lane takes its band of rows, and those above and below that the kernel reaches.
@@ -182,7 +182,7 @@ impl<'a, S: Simd> Single<'a, S> {
 /// weights(channel, row) * x[channel * channel_stride + p * column_stride + rows[row]], for the outputs
 /// in the lanes.
 #[inline(always)]
-fn correlate_outputs<S: Simd, const V: usize, const P: usize>(
+pub fn correlate_outputs<S: Simd, const V: usize, const P: usize>(
     simd: S,
     (weights, bias): (&[[S::f32s; V]], &[S::f32s]),
     (x, channel_stride, column_stride): (&[f32], usize, usize),
@@ -207,20 +207,25 @@ fn correlate_outputs<S: Simd, const V: usize, const P: usize>(
     out.copy_from_slice(&sums);
 }
 
-/// A linear layer: out[o] = bias[o] + the sum over i of weights[o * inputs + i] * x[i]. What x has after
+/// A linear layer of one image: out[o] = bias[o] + the sum over i of weights[o * inputs + i] * x[i]. What x has after
 /// the inputs, to the end of its last vector, counts nothing but must be finite.
 #[inline(always)]
-fn linear<S: Simd>(simd: S, (weights, bias): (&[f32], &[f32]), x: &[S::f32s], out: &mut [f32]) {
+pub fn dot_products<S: Simd>(
+    simd: S,
+    (weights, bias): (&[f32], &[f32]),
+    x: &[S::f32s],
+    out: &mut [f32],
+) {
     let inputs = weights.len() / bias.len();
     for group in groups(bias.len()) {
         let weights = &weights[group.start * inputs..group.end * inputs];
         let (bias, out) = (&bias[group.clone()], &mut out[group]);
-        for_group_of!(bias.len(), linear_group::<S>(simd, (weights, bias), x, out));
+        for_group_of!(bias.len(), dot_products_group::<S>(simd, (weights, bias), x, out));
     }
 }
 
 #[inline(always)]
-fn linear_group<S: Simd, const A: usize>(
+fn dot_products_group<S: Simd, const A: usize>(
     simd: S,
     (weights, bias): (&[f32], &[f32]),
     x: &[S::f32s],
@@ -277,7 +282,7 @@ mod tests {
             let (weights, bias) = (floats(inputs * outputs), floats(outputs));
             let x = floats(inputs.next_multiple_of(S::F32_LANES));
             let mut out = vec![9.0; outputs];
-            linear(simd, (&weights, &bias), bytemuck::cast_slice(&x), &mut out);
+            dot_products(simd, (&weights, &bias), bytemuck::cast_slice(&x), &mut out);
             for (o, row) in weights.chunks(inputs).enumerate() {
                 let terms = row.iter().copied().zip(x.iter().copied());
                 assert_sum(out[o], terms.chain([(1.0, bias[o])]));

@@ -1,0 +1,423 @@
+//! Each kernel of the fused engine by itself, on one thread: how long it takes and, where it
+//! multiplies and adds, at what share of the peak that was measured just before it.
+//!
+//! `cargo bench --features kernel-benches --bench kernels`
+
+use criterion::measurement::{Measurement, ValueFormatter, WallTime};
+use criterion::{Criterion, Throughput};
+use lenet::kernels::{
+    Activation, Architecture, Columns, Memory, Packed, PanelShape, Panels, Pooling, Taps, activate,
+    convolution_weights, correlate_outputs, dot_products, linear, linear_inputs, transform_inputs,
+};
+use pulp::{Arch, Scalar, Simd, WithSimd};
+use std::cell::Cell;
+use std::hint::black_box;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+const KERNEL: usize = 5;
+
+/// One call's worth of work.
+trait Kernel {
+    /// Multiply-adds as elements; or the bytes of what comes in, where those are not the work.
+    fn work(&self, lanes: u64) -> Throughput;
+
+    fn run<S: Simd>(&mut self, simd: S);
+}
+
+struct Run<'a, K>(&'a mut K);
+
+impl<K: Kernel> WithSimd for Run<'_, K> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        self.0.run(simd);
+    }
+}
+
+struct Lanes;
+
+impl WithSimd for Lanes {
+    type Output = usize;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> usize {
+        S::F32_LANES
+    }
+}
+
+/// So many vectors of numbers between -1 and 1.
+fn noise(vectors: usize) -> Memory {
+    let mut memory = Memory::zeros(16 * vectors).expect("memory");
+    let mut state = 1u32;
+    for value in memory.get_mut::<f32>() {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        *value = (state >> 8) as f32 / (1 << 23) as f32 - 1.0;
+    }
+    memory
+}
+
+/// Multiply-adds on registers alone.
+struct Peak(u64);
+
+impl Kernel for Peak {
+    fn work(&self, lanes: u64) -> Throughput {
+        Throughput::Elements(12 * self.0 * lanes)
+    }
+
+    #[inline(always)]
+    fn run<S: Simd>(&mut self, simd: S) {
+        let (x, y) = (simd.splat_f32s(black_box(0.999)), simd.splat_f32s(black_box(0.001)));
+        let mut sums = [y; 12];
+        for _ in 0..self.0 {
+            for sum in &mut sums {
+                *sum = simd.mul_add_e_f32s(*sum, x, y);
+            }
+        }
+        for sum in sums {
+            black_box(simd.reduce_sum_f32s(sum));
+        }
+    }
+}
+
+/// A convolution in the transformed domain over a map with so many rows of outputs.
+struct Correlate<const OUTPUTS: usize, const CHANNELS: usize> {
+    packed: Packed<OUTPUTS, CHANNELS>,
+    x: Memory,
+    rows: usize,
+    columns: usize,
+}
+
+impl<const OUTPUTS: usize, const CHANNELS: usize> Correlate<OUTPUTS, CHANNELS> {
+    fn new(rows: usize, columns: usize) -> Self {
+        let mut packed = Packed::zeros();
+        packed.fill(|output, tap| (output + tap) as f32 * 0.01);
+        Correlate { packed, x: noise(CHANNELS * columns * (rows + KERNEL)), rows, columns }
+    }
+}
+
+impl<const OUTPUTS: usize, const CHANNELS: usize> Kernel for Correlate<OUTPUTS, CHANNELS> {
+    fn work(&self, lanes: u64) -> Throughput {
+        Throughput::Elements(
+            (self.rows * self.columns * OUTPUTS * CHANNELS * KERNEL) as u64 * lanes,
+        )
+    }
+
+    #[inline(always)]
+    fn run<S: Simd>(&mut self, simd: S) {
+        let stride = self.rows + KERNEL;
+        let mut out = [[simd.splat_f32s(0.0); 2]; OUTPUTS];
+        let x: &[S::f32s] = self.x.get_mut();
+        for column in 0..self.columns {
+            for row in (0..self.rows).step_by(2) {
+                let x = &x[column * stride + row..];
+                let taps = Taps { x, channel_stride: self.columns * stride, rows: 0..KERNEL };
+                self.packed.correlate(simd, &taps, &mut out);
+                black_box(&mut out);
+            }
+        }
+    }
+}
+
+/// The gradient of a convolution's weights between two outputs and one channel.
+struct ConvolutionWeights {
+    deltas: [Memory; 2],
+    x: Memory,
+    sums: Memory,
+    rows: usize,
+    columns: usize,
+}
+
+impl ConvolutionWeights {
+    fn new(rows: usize, columns: usize) -> Self {
+        let deltas = [noise(rows * columns), noise(rows * columns)];
+        let x = noise((rows + KERNEL) * columns);
+        ConvolutionWeights { deltas, x, sums: noise(2 * KERNEL), rows, columns }
+    }
+}
+
+impl Kernel for ConvolutionWeights {
+    fn work(&self, lanes: u64) -> Throughput {
+        Throughput::Elements((2 * KERNEL * self.rows * self.columns) as u64 * lanes)
+    }
+
+    #[inline(always)]
+    fn run<S: Simd>(&mut self, simd: S) {
+        let (rows, columns) = (self.rows, self.columns);
+        let [first, second] = &mut self.deltas;
+        let first = Columns { values: &first.get_mut()[..rows * columns], stride: rows };
+        let second = Columns { values: &second.get_mut()[..rows * columns], stride: rows };
+        let x = Columns { values: self.x.get_mut(), stride: rows + KERNEL };
+        let sums: &mut [S::f32s] = self.sums.get_mut();
+        convolution_weights(simd, [first, second], rows, x, sums, [0, KERNEL]);
+    }
+}
+
+/// A linear layer for two vectors of images, or its inputs' gradient.
+struct Linear {
+    weights: Memory,
+    bias: Memory,
+    inputs: Memory,
+    outputs: Memory,
+    sizes: (usize, usize),
+    backward: bool,
+}
+
+impl Linear {
+    fn new(inputs: usize, outputs: usize, backward: bool) -> Self {
+        let (weights, bias) = (noise((inputs * outputs).div_ceil(16)), noise(outputs.div_ceil(16)));
+        let (x, out) = (noise(2 * inputs), noise(2 * outputs));
+        Linear { weights, bias, inputs: x, outputs: out, sizes: (inputs, outputs), backward }
+    }
+}
+
+impl Kernel for Linear {
+    fn work(&self, lanes: u64) -> Throughput {
+        Throughput::Elements((2 * self.sizes.0 * self.sizes.1) as u64 * lanes)
+    }
+
+    #[inline(always)]
+    fn run<S: Simd>(&mut self, simd: S) {
+        let (inputs, outputs) = self.sizes;
+        let weights = &self.weights.get_mut::<f32>()[..inputs * outputs];
+        let x = &mut self.inputs.get_mut()[..2 * inputs];
+        let out = &mut self.outputs.get_mut()[..2 * outputs];
+        if self.backward {
+            linear_inputs(simd, weights, out, x);
+        } else {
+            linear(simd, weights, &self.bias.get_mut::<f32>()[..outputs], x, out);
+        }
+    }
+}
+
+/// The gradient of the first linear layer's weights over so many images.
+struct LinearWeights {
+    panels: Memory,
+    gradient: Memory,
+    bias: Memory,
+    images: usize,
+}
+
+const INPUTS: usize = 400;
+const OUTPUTS: usize = 120;
+
+impl LinearWeights {
+    fn new(images: usize) -> Self {
+        // As many as any vectors ask for.
+        let panels = noise(images.div_ceil(2) * PanelShape::new::<Scalar>(classic()).floats() / 8);
+        LinearWeights { panels, gradient: noise(INPUTS * OUTPUTS / 16), bias: noise(8), images }
+    }
+}
+
+impl Kernel for LinearWeights {
+    fn work(&self, _: u64) -> Throughput {
+        Throughput::Elements((INPUTS * OUTPUTS * self.images) as u64)
+    }
+
+    #[inline(always)]
+    fn run<S: Simd>(&mut self, simd: S) {
+        let shape = PanelShape::new::<S>(classic());
+        let panels = &self.panels.get_mut()[..self.images / (2 * S::F32_LANES) * shape.floats()];
+        let panels = Panels { shape, panels, images: self.images };
+        let gradient = &mut self.gradient.get_mut()[..INPUTS * OUTPUTS];
+        let bias = &mut self.bias.get_mut()[..OUTPUTS];
+        panels.gradient(simd, 0, 0..black_box(OUTPUTS), false, gradient, bias);
+    }
+}
+
+/// A linear layer for one image.
+struct DotProducts(Linear);
+
+impl Kernel for DotProducts {
+    fn work(&self, _: u64) -> Throughput {
+        Throughput::Elements((self.0.sizes.0 * self.0.sizes.1) as u64)
+    }
+
+    #[inline(always)]
+    fn run<S: Simd>(&mut self, simd: S) {
+        let (inputs, outputs) = self.0.sizes;
+        let weights = &self.0.weights.get_mut::<f32>()[..inputs * outputs];
+        let bias = &self.0.bias.get_mut::<f32>()[..outputs];
+        let x = &self.0.inputs.get_mut()[..inputs.div_ceil(S::F32_LANES)];
+        dot_products(simd, (weights, bias), x, &mut self.0.outputs.get_mut::<f32>()[..outputs]);
+    }
+}
+
+/// The second convolution of one image at one point and row: two vectors of outputs, five columns.
+struct CorrelateOutputs {
+    weights: Memory,
+    x: Memory,
+}
+
+impl CorrelateOutputs {
+    fn new() -> Self {
+        CorrelateOutputs { weights: noise(6 * KERNEL * 2), x: noise(6 * 5) }
+    }
+}
+
+impl Kernel for CorrelateOutputs {
+    fn work(&self, lanes: u64) -> Throughput {
+        Throughput::Elements((2 * 5 * 6 * KERNEL) as u64 * lanes)
+    }
+
+    #[inline(always)]
+    fn run<S: Simd>(&mut self, simd: S) {
+        let weights: &[S::f32s] = &self.weights.get_mut()[..6 * KERNEL * 2];
+        let (weights, _) = weights.as_chunks::<2>();
+        let mut out = [[simd.splat_f32s(0.0); 2]; 5];
+        let bias = [simd.splat_f32s(0.0); 2];
+        let x: &[f32] = self.x.get_mut();
+        let rows = [0, 1, 2, 3, 4];
+        correlate_outputs::<S, 2, 5>(simd, (weights, &bias), (x, 80, 16), &rows, &mut out);
+        black_box(&mut out);
+    }
+}
+
+struct Activate(Activation, Memory);
+
+impl Kernel for Activate {
+    fn work(&self, lanes: u64) -> Throughput {
+        Throughput::Bytes(4 * 1024 * lanes)
+    }
+
+    #[inline(always)]
+    fn run<S: Simd>(&mut self, simd: S) {
+        activate(simd, self.0, &mut self.1.get_mut::<S::f32s>()[..1024]);
+    }
+}
+
+/// The transform of neighbouring tiles.
+struct Transform(Memory);
+
+impl Kernel for Transform {
+    fn work(&self, lanes: u64) -> Throughput {
+        Throughput::Bytes(4 * 6 * 128 * lanes)
+    }
+
+    #[inline(always)]
+    fn run<S: Simd>(&mut self, simd: S) {
+        for tile in self.0.get_mut::<S::f32s>().as_chunks().0[..128].iter() {
+            black_box(transform_inputs(simd, *tile));
+        }
+    }
+}
+
+fn classic() -> Architecture {
+    Architecture::new(28, 28, 10, Activation::Sigmoid, Pooling::Average).expect("an architecture")
+}
+
+/// Wall time whose throughput is a share of the peak.
+struct Shares {
+    wall: WallTime,
+    /// Multiply-adds a nanosecond.
+    peak: Rc<Cell<f64>>,
+}
+
+impl Measurement for Shares {
+    type Intermediate = Instant;
+    type Value = Duration;
+
+    fn start(&self) -> Instant {
+        self.wall.start()
+    }
+
+    fn end(&self, start: Instant) -> Duration {
+        self.wall.end(start)
+    }
+
+    fn add(&self, a: &Duration, b: &Duration) -> Duration {
+        self.wall.add(a, b)
+    }
+
+    fn zero(&self) -> Duration {
+        self.wall.zero()
+    }
+
+    fn to_f64(&self, value: &Duration) -> f64 {
+        self.wall.to_f64(value)
+    }
+
+    fn formatter(&self) -> &dyn ValueFormatter {
+        self
+    }
+}
+
+impl ValueFormatter for Shares {
+    fn scale_values(&self, typical: f64, values: &mut [f64]) -> &'static str {
+        self.wall.formatter().scale_values(typical, values)
+    }
+
+    fn scale_throughputs(
+        &self,
+        typical: f64,
+        throughput: &Throughput,
+        values: &mut [f64],
+    ) -> &'static str {
+        let Throughput::Elements(multiply_adds) = throughput else {
+            return self.wall.formatter().scale_throughputs(typical, throughput, values);
+        };
+        for value in values {
+            *value = 100.0 * *multiply_adds as f64 / *value / self.peak.get();
+        }
+        "% of the FMA peak"
+    }
+
+    fn scale_for_machines(&self, values: &mut [f64]) -> &'static str {
+        self.wall.formatter().scale_for_machines(values)
+    }
+}
+
+/// Multiply-adds a nanosecond, the best of a few tries.
+fn measure_peak(arch: Arch) -> f64 {
+    const ROUNDS: u64 = 200_000;
+    let multiply_adds = (12 * ROUNDS) as f64 * arch.dispatch(Lanes) as f64;
+    let mut peak = Peak(ROUNDS);
+    let tries = (0..10).map(|_| {
+        let start = Instant::now();
+        arch.dispatch(Run(&mut peak));
+        multiply_adds / start.elapsed().as_nanos() as f64
+    });
+    tries.fold(0.0, f64::max)
+}
+
+fn main() {
+    let (arch, peak) = (Arch::new(), Rc::new(Cell::new(0.0)));
+    let measurement = Shares { wall: WallTime, peak: Rc::clone(&peak) };
+    let mut criterion = Criterion::default()
+        .with_measurement(measurement)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(2))
+        .configure_from_args();
+    let mut bench = |name: &str, kernel: &mut dyn FnMut(), work: Throughput| {
+        peak.set(measure_peak(arch));
+        let mut group = criterion.benchmark_group("kernels");
+        group.throughput(work).bench_function(name, |bencher| bencher.iter(&mut *kernel));
+        group.finish();
+    };
+    macro_rules! bench {
+        ($($name:literal: $kernel:expr,)*) => {$({
+            let mut kernel = $kernel;
+            let work = kernel.work(arch.dispatch(Lanes) as u64);
+            bench($name, &mut || arch.dispatch(Run(&mut kernel)), work);
+        })*};
+    }
+    bench! {
+        "multiply-adds in registers": Peak(1000),
+        "first convolution": Correlate::<6, 1>::new(28, 14),
+        "second convolution": Correlate::<16, 6>::new(10, 5),
+        "second convolution, input gradient": Correlate::<6, 16>::new(14, 5),
+        "first convolution, weight gradient": ConvolutionWeights::new(2, 14),
+        "second convolution, weight gradient": ConvolutionWeights::new(10, 5),
+        "linear 400 to 120": Linear::new(INPUTS, OUTPUTS, false),
+        "linear 400 to 120, input gradient": Linear::new(INPUTS, OUTPUTS, true),
+        "linear 400 to 120, weight gradient of 256 images": LinearWeights::new(256),
+        "one image: second convolution": CorrelateOutputs::new(),
+        "one image: linear 400 to 120": DotProducts(Linear::new(INPUTS, OUTPUTS, false)),
+        "sigmoid": Activate(Activation::Sigmoid, noise(1024)),
+        "tanh": Activate(Activation::Tanh, noise(1024)),
+        "ReLU": Activate(Activation::Relu, noise(1024)),
+        "transform of tiles": Transform(noise(6 * 128)),
+    }
+    criterion.final_summary();
+}

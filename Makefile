@@ -24,7 +24,7 @@ BENCH := target/bench
 BENCH_VENV := target/bench-venv
 
 .DEFAULT_GOAL := all
-.PHONY: all help check install uninstall reference bench clean
+.PHONY: all help check install uninstall reference bench bench-kernels clean
 
 all:
 	$(CARGO) build --release --locked
@@ -38,6 +38,7 @@ help:
 	@echo 'reference  compute tests/reference anew with PyTorch (downloads it)'
 	@echo 'bench      measure beside PyTorch, ONNX Runtime and candle (downloads them) into docs/benchmarks;'
 	@echo "           BENCH_ARGS='--quick --only train', or --help"
+	@echo 'bench-kernels each kernel of the engine by itself, with its share of the FMA peak'
 	@echo 'clean      remove target/, data and virtual environments included'
 	@echo
 	@echo 'The samples: make -C examples help'
@@ -87,6 +88,7 @@ check-format:
 
 check-lint:
 	$(CARGO) clippy --release --all-targets --locked -- -D warnings
+	$(CARGO) clippy --release --benches --features kernel-benches --locked -- -D warnings
 
 check-doc:
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --release --no-deps --locked
@@ -151,6 +153,9 @@ bench: all $(BENCH_VENV)/ready
 	    benches/compare/lenet_worker.c examples/data_folder.c -o $(BENCH)/lenet_worker \
 	    -L$(RELEASE) -llenet -lm '-Wl,-rpath,$$ORIGIN'
 	PYTHONDONTWRITEBYTECODE=1 $(BENCH_VENV)/bin/python benches/compare/run.py $(BENCH_ARGS)
+
+bench-kernels:
+	$(CARGO) bench --locked --features kernel-benches --bench kernels
 
 clean:
 	rm -rf target

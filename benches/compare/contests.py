@@ -43,6 +43,7 @@ def entrant(worker, threads, kind, preset="classic", batch=256, side=SIDE, label
     commands = {
         "train": f"train {preset} {batch} {side} {{seconds}}",
         "predict": f"predict {preset} {batch} {side} {{seconds}}",
+        "callers": f"callers {preset} {batch} {side} {{seconds}}",
         "latency": f"latency {preset} {side} {{seconds}}",
         "fit": f"fit {preset} {{seconds}}",
     }
@@ -85,6 +86,14 @@ def all_contests(threads, processors):
                 [entrant("lenet", count, kind, label=plural(count)) for count in (2, 1)],
             )
             for kind in ("train", "predict")
+        ]
+        contests += [
+            Contest(
+                f"second-caller-{batch}",
+                f"predict {batch} images: 2 threads of the host on one model over 1",
+                [entrant("lenet", count, "callers", batch=batch, label=plural(count)) for count in (2, 1)],
+            )
+            for batch in (1, 256)
         ]
 
     counts = {2**power for power in range(processors.bit_length())} | {processors, 2 * processors}

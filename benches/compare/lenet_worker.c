@@ -2,8 +2,8 @@
  *
  *   lenet_worker THREADS
  *
- * worker.py describes the commands; only this worker knows `peak`, what the CPU could do at best, and
- * `info`. The Fashion-MNIST of `fit` is in the folder LENET_DATA. With LENET_ENGINE=candle in the
+ * worker.py describes the commands; only this worker knows `callers`, in which THREADS of the host
+ * predict on one model that has no threads of its own, `peak`, what the CPU could do at best, and `info`. The Fashion-MNIST of `fit` is in the folder LENET_DATA. With LENET_ENGINE=candle in the
  * environment it is candle that is measured. */
 #define _POSIX_C_SOURCE 200809L
 #include <inttypes.h>
@@ -200,6 +200,62 @@ static void latency(struct bench *bench, double seconds)
     free(calls);
 }
 
+struct caller {
+    struct bench bench; /* its own but for model and images */
+    pthread_barrier_t *barrier;
+    double seconds, start, end;
+    size_t calls;
+};
+
+static void *call(void *argument)
+{
+    struct caller *caller = argument;
+    repeat(predict_step, &caller->bench, WARM_UP_SECONDS);
+    pthread_barrier_wait(caller->barrier);
+    caller->start = now();
+    caller->calls = repeat(predict_step, &caller->bench, caller->seconds).count;
+    caller->end = now();
+    return NULL;
+}
+
+/* Runs as many threads as there are `items` of `size` bytes, and waits for them. */
+static void together(void *(*work)(void *), void *items, size_t size, uint32_t count)
+{
+    pthread_t *handles = allocate(count, sizeof *handles);
+    for (uint32_t i = 0; i < count; i++)
+        if (pthread_create(&handles[i], NULL, work, (char *)items + i * size) != 0)
+            fail("pthread_create", "refused");
+    for (uint32_t i = 0; i < count; i++)
+        pthread_join(handles[i], NULL);
+    free(handles);
+}
+
+static void callers(const struct bench *shared, uint32_t count, double seconds)
+{
+    pthread_barrier_t barrier;
+    if (pthread_barrier_init(&barrier, NULL, count) != 0)
+        fail("pthread_barrier_init", "refused");
+    struct caller *all = allocate(count, sizeof *all);
+    for (uint32_t i = 0; i < count; i++) {
+        all[i] = (struct caller){.bench = *shared, .barrier = &barrier, .seconds = seconds};
+        all[i].bench.classes = allocate(shared->batch, 1);
+        all[i].bench.probabilities = allocate(shared->batch * CLASSES, sizeof(float));
+    }
+    together(call, all, sizeof *all, count);
+    double start = INFINITY, end = 0;
+    size_t calls = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        start = fmin(start, all[i].start);
+        end = fmax(end, all[i].end);
+        calls += all[i].calls;
+        free(all[i].bench.classes);
+        free(all[i].bench.probabilities);
+    }
+    printf("{\"images\": %zu, \"seconds\": %.9f}\n", calls * shared->batch, end - start);
+    pthread_barrier_destroy(&barrier);
+    free(all);
+}
+
 struct fit {
     double start, limit;
     uint64_t steps;
@@ -286,20 +342,16 @@ static void *race(void *argument)
 
 static void peak(uint32_t threads, double seconds)
 {
-    pthread_t *handles = allocate(threads, sizeof *handles);
     struct racer *racers = allocate(threads, sizeof *racers);
     pthread_barrier_t barrier;
     if (pthread_barrier_init(&barrier, NULL, threads) != 0)
         fail("pthread_barrier_init", "refused");
-    for (uint32_t i = 0; i < threads; i++) {
+    for (uint32_t i = 0; i < threads; i++)
         racers[i] = (struct racer){.barrier = &barrier, .seconds = seconds};
-        if (pthread_create(&handles[i], NULL, race, &racers[i]) != 0)
-            fail("pthread_create", "refused");
-    }
+    together(race, racers, sizeof *racers, threads);
     double start = INFINITY, end = 0, gflop = 0;
     float sum = 0;
     for (uint32_t i = 0; i < threads; i++) {
-        pthread_join(handles[i], NULL);
         start = fmin(start, racers[i].start);
         end = fmax(end, racers[i].end);
         gflop += racers[i].gflop;
@@ -308,7 +360,6 @@ static void peak(uint32_t threads, double seconds)
     printf("{\"gflops\": %.3f, \"sum\": %g}\n", gflop / (end - start), (double)sum);
     pthread_barrier_destroy(&barrier);
     free(racers);
-    free(handles);
 }
 
 int main(int argc, char **argv)
@@ -330,6 +381,10 @@ int main(int argc, char **argv)
         } else if (sscanf(line, "predict %15s %zu %" SCNu32 " %lf", preset, &batch, &side, &seconds) == 4) {
             struct bench bench = prepare(preset, batch, 1, side, threads);
             throughput(predict_step, &bench, seconds);
+            discard(&bench);
+        } else if (sscanf(line, "callers %15s %zu %" SCNu32 " %lf", preset, &batch, &side, &seconds) == 4) {
+            struct bench bench = prepare(preset, batch, 1, side, 1);
+            callers(&bench, threads, seconds);
             discard(&bench);
         } else if (sscanf(line, "latency %15s %" SCNu32 " %lf", preset, &side, &seconds) == 3) {
             struct bench bench = prepare(preset, 1, 1, side, threads);

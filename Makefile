@@ -57,7 +57,7 @@ check:
 
 # command:Debian package
 TOOLS := gcc:gcc g++:g++ clang:clang clang++:clang git:git nm:binutils readelf:binutils \
-    pkg-config:pkg-config $(PYTHON):python3
+    pkg-config:pkg-config strace:strace $(PYTHON):python3
 
 check-tools:
 	@command -v $(CARGO) >/dev/null || { echo 'cargo is missing: https://rustup.rs' >&2; exit 1; }
@@ -88,7 +88,7 @@ check-format:
 
 check-lint:
 	$(CARGO) clippy --release --all-targets --locked -- -D warnings
-	$(CARGO) clippy --release --benches --features kernel-benches --locked -- -D warnings
+	$(CARGO) clippy --release --all-targets --all-features --locked -- -D warnings
 
 check-doc:
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --release --no-deps --locked
@@ -99,9 +99,10 @@ check-build: all
 check-samples:
 	@$(MAKE) --no-print-directory -C examples run-quickstart run-quickstart-cpp run-custom-loop EPOCHS=2
 
-# All with the engine of this CPU, then what computes with the two others.
+# All with the engine of this CPU, then those that need a build that panics, and then what computes with the two others.
 check-test:
 	$(CARGO) test --release --locked
+	$(CARGO) test --release --locked --features failpoints --test panics
 	LENET_ENGINE=portable $(CARGO) test --release --locked --test reference --test training
 	LENET_ENGINE=candle $(CARGO) test --release --locked --test reference --test training
 

@@ -12,6 +12,7 @@
 use crate::architecture::{Activation, Architecture, CONV2_CHANNELS, Pooling};
 use crate::engine::Normalization;
 use crate::error::{Code, Error, Result};
+use crate::failpoint;
 use crate::model::{Epoch, Model, Options, check_finite};
 use crate::optimizer::{Optimizer, Rule};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -100,6 +101,7 @@ pub fn save(model: &Model) -> Result<Vec<u8>> {
         .map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape, bytes)?)))
         .collect::<Result<_, safetensors::SafeTensorError>>()
         .map_err(|e| internal(&e))?;
+    failpoint::point();
     let metadata = HashMap::from([(METADATA_KEY.to_string(), metadata)]);
     safetensors::serialize(views, Some(metadata)).map_err(|e| internal(&e))
 }
@@ -110,6 +112,7 @@ pub fn load(bytes: &[u8], options: &Options) -> Result<Model> {
     let (names, metadata) = read_header(bytes)?;
     let tensors = SafeTensors::deserialize(bytes)
         .map_err(|e| Error::new(Code::Corrupt, format!("safetensors: {e}")))?;
+    failpoint::point();
     match metadata {
         Some(metadata) => load_lenet(&tensors, &names, &metadata, options),
         None => load_pytorch(&tensors, &names, options),

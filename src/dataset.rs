@@ -6,6 +6,7 @@
 
 use crate::durable_file;
 use crate::error::{Code, Error, Result};
+use crate::failpoint;
 use crate::model::reserve;
 use flate2::read::MultiGzDecoder;
 use std::io::{BufRead, BufReader, Read};
@@ -143,6 +144,7 @@ fn parse_idx<const D: usize>(mut reader: impl Read, path: &Path) -> Result<([u32
     if data.len() < size {
         return corrupt(format!("declares {size} bytes of data and has {}", data.len()));
     }
+    failpoint::point();
     let mut surplus = Vec::new();
     read_up_to(&mut reader, 1, &mut surplus, path)?;
     if !surplus.is_empty() {

@@ -3,6 +3,7 @@
 //! over the path, and the folder synced so that the new name survives a power cut as well.
 
 use crate::error::{Code, Error, Result};
+use crate::failpoint;
 use std::fs::{self, File, Permissions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -49,12 +50,15 @@ pub fn replace(path: &Path, contents: &[u8]) -> Result<()> {
         .tempfile_in(folder)
         .map_err(|e| Error::io("make a temporary file in", folder, &e))?;
     let failed = |e: std::io::Error| Error::io("write", path, &e);
+    failpoint::point();
     temporary.write_all(contents).map_err(failed)?;
+    failpoint::point();
     if let Some(old) = old {
         temporary.as_file().set_permissions(old.permissions()).map_err(failed)?;
     }
     temporary.as_file().sync_all().map_err(failed)?;
     temporary.persist(path).map_err(|e| Error::io("replace", path, &e.error))?;
+    failpoint::point();
     let folder_handle = File::open(folder).map_err(|e| Error::io("open", folder, &e))?;
     folder_handle.sync_all().map_err(|e| Error::io("sync", folder, &e))
 }

@@ -3,6 +3,7 @@
 use crate::dataset::Dataset;
 use crate::engine::{Images, Pixels, argmax};
 use crate::error::{Code, Error, Result};
+use crate::failpoint;
 use crate::model::{Epoch, Model, State};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -112,6 +113,7 @@ pub fn fit(
                 epoch = Epoch { index: epoch.index + 1, consumed: 0, count: 0 };
             }
             let result = training.step_checked(&images, &labels, epoch)?;
+            failpoint::point();
             step += 1;
             seen.count += batch.len() as u64;
             seen.correct += result.correct as u64;

@@ -26,6 +26,7 @@
 //! | `checkpoint` | a model as a safetensors file and back |
 //! | `durable_file` | the whole old file or the whole new one |
 //! | `stock` | buffers that calls borrow and give back |
+//! | `failpoint` | where a test build panics |
 
 // `unsafe` is allowed in `ffi`, which must believe C about its pointers, and in two files of the fused
 // engine: memory of its own alignment, and jobs that threads borrow. The kernels do without.
@@ -41,6 +42,7 @@ mod dataset;
 mod durable_file;
 mod engine;
 mod error;
+mod failpoint;
 pub mod ffi;
 mod fit;
 mod model;
@@ -53,3 +55,7 @@ mod turn;
 #[cfg(feature = "kernel-benches")]
 #[doc(hidden)]
 pub use engine::benched as kernels;
+
+#[cfg(feature = "failpoints")]
+#[doc(hidden)]
+pub use failpoint::arm as arm_failpoint;

@@ -7,6 +7,7 @@
 use crate::architecture::Architecture;
 use crate::engine::{self, DeviceChoice, Engine, Images, Normalization, Pixels, argmax};
 use crate::error::{Code, Error, Result};
+use crate::failpoint;
 use crate::optimizer::{Optimizer, Step};
 use crate::parameters::Weights;
 use crate::stock::Stock;
@@ -174,6 +175,7 @@ impl Model {
 
     /// Gives back the state that was published before.
     fn publish(&self, state: Arc<State>) -> Arc<State> {
+        failpoint::point();
         let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
         mem::replace(&mut *published, state)
     }
@@ -207,6 +209,7 @@ impl Model {
         reserve(&mut logits, more)?;
         logits.resize(length, 0.0);
         self.write_logits(&self.state(), &images, 0..images.count(), &mut logits)?;
+        failpoint::point();
         then(&mut logits);
         self.logits.give_back(logits);
         Ok(())
@@ -237,6 +240,7 @@ impl Model {
         let images = self.check_batch(pixels, labels)?;
         let gradient = self.take_gradient()?;
         let seen = self.engine.gradient(&self.state().weights, &images, labels, &gradient)?;
+        failpoint::point();
         let flat: Vec<f32> = gradient.to_vec1()?;
         self.gradients.give_back(gradient);
         let loss = seen.loss as f32;
@@ -351,12 +355,14 @@ impl Training<'_> {
         let device = self.model.engine.device();
         let weights = Arc::new(Weights::from_rows(self.model.architecture(), &rows, device)?);
         self.model.publish(Arc::new(State { weights, ..State::clone(&state) }));
+        failpoint::point();
         Ok(())
     }
 
     pub fn set_learning_rate(&mut self, learning_rate: f64) -> Result<()> {
         Options { learning_rate, ..self.model.options() }.check()?;
         self.model.publish(Arc::new(State { learning_rate, ..State::clone(&self.model.state()) }));
+        failpoint::point();
         Ok(())
     }
 
@@ -383,10 +389,12 @@ impl Training<'_> {
         let (optimizer, learning_rate) = (self.model.options.optimizer, state.learning_rate);
         let step = Step { optimizer, number, learning_rate };
         let finite = self.model.engine.step(step, &state.weights, gradient, weights)?;
+        failpoint::point();
         check_finite_step(&format!("step {number}"), loss, finite)?;
         (following.learning_rate, following.step, following.epoch) = (learning_rate, number, epoch);
         drop(state);
         let previous = self.model.publish(next);
+        failpoint::point();
         *self.model.spare() = Some(previous);
         Ok(())
     }

@@ -1,9 +1,11 @@
 //! The fence: a failure becomes a status and a message, a panic becomes INTERNAL, and neither is
 //! ever printed or leaves the library.
 
+use super::float_environment;
 use super::types::lenet_status;
 use crate::engine::THREAD_NAME;
 use crate::error::{Code, Error, Result};
+use crate::failpoint;
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, CString, c_char};
@@ -40,12 +42,16 @@ pub fn fence_or<T>(otherwise: T, body: impl FnOnce() -> Result<T>) -> T {
 }
 
 fn catch<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
+    let _inside = float_environment::Inside::enter();
     silence_panics();
     // A progress callback may call back into the library: fences nest.
     let outer = INSIDE.replace(true);
     // What a panic may have left half-done is either dropped with the call's own values or guarded
     // by the model's turn, which is then poisoned.
-    let result = panic::catch_unwind(AssertUnwindSafe(body));
+    let result = panic::catch_unwind(AssertUnwindSafe(|| {
+        failpoint::point();
+        body()
+    }));
     INSIDE.set(outer);
     result.unwrap_or_else(|payload| {
         let place = PANIC_PLACE.take();

@@ -17,6 +17,7 @@
 
 mod check;
 mod data;
+mod float_environment;
 mod guard;
 mod library;
 mod model;

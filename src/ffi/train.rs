@@ -1,6 +1,7 @@
 //! Training.
 
 use super::check::*;
+use super::float_environment::Outside;
 use super::guard::fence;
 use super::types::*;
 use crate::engine::Pixels;
@@ -133,6 +134,7 @@ pub unsafe extern "C" fn lenet_fit(
             None => true,
             Some(progress) => {
                 let report = progress_to_c(report);
+                let _outside = Outside::enter();
                 // SAFETY: the caller's function, with a struct that lives during the call (header).
                 unsafe { progress(&raw const report, user_data) == 0 }
             }

@@ -252,3 +252,8 @@ impl MadeData {
         self.images.iter().map(|&p| f32::from(p) / 255.0).collect()
     }
 }
+
+/// How long a test goes on that could go on for ever: `usual`, or as the environment says.
+pub fn seconds(usual: u64) -> u64 {
+    std::env::var("LENET_TEST_SECONDS").map_or(usual, |seconds| seconds.parse().unwrap())
+}

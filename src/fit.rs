@@ -4,7 +4,7 @@ use crate::dataset::Dataset;
 use crate::engine::{Images, Pixels, argmax};
 use crate::error::{Code, Error, Result};
 use crate::failpoint;
-use crate::model::{Epoch, Model, State};
+use crate::model::{Epoch, Model, State, reserve};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -83,7 +83,7 @@ pub fn fit(
     let (mut order, mut labels) = (Vec::new(), Vec::new());
     for number in 1..=options.epochs {
         epoch.count = count;
-        shuffle(&mut order, model.options().seed, epoch.index, train.count());
+        shuffle(&mut order, model.options().seed, epoch.index, train.count())?;
         let batch_size = options.batch_size as usize;
         let rest = &order[epoch.consumed as usize..];
         let mut step = epoch.consumed.div_ceil(batch_size as u64);
@@ -149,12 +149,14 @@ fn announce(report: &Progress, progress: &mut dyn FnMut(&Progress) -> bool) -> R
 
 /// The order of epoch `index`: each epoch has its own stream of the seed's generator, so that an
 /// order can be made again without knowing what was drawn before. Stream 0 drew the weights.
-fn shuffle(order: &mut Vec<u32>, seed: u64, index: u64, count: usize) {
+fn shuffle(order: &mut Vec<u32>, seed: u64, index: u64, count: usize) -> Result<()> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(index + 1);
     order.clear();
+    reserve(order, count)?;
     order.extend(0..count as u32);
     order.shuffle(&mut rng);
+    Ok(())
 }
 
 /// Metrics of the model's present state; `confusion`, if any, is given (truth, predicted) of each
@@ -223,7 +225,7 @@ mod tests {
     fn each_epoch_is_its_own_permutation() {
         let shuffled = |seed, index| {
             let mut order = vec![7];
-            shuffle(&mut order, seed, index, 1000);
+            shuffle(&mut order, seed, index, 1000).unwrap();
             order
         };
         let first = shuffled(3, 0);

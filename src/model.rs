@@ -33,26 +33,18 @@ pub struct Options {
 impl Options {
     /// Refuses, by field, what no training could use.
     pub fn check(&self) -> Result<()> {
-        let std = self.normalization.std;
+        let Normalization { mean, std } = self.normalization;
+        let Optimizer { momentum, weight_decay, .. } = self.optimizer;
+        let is_float = |value: f64| (value as f32).is_finite();
         let fields = [
             ("learning_rate", self.learning_rate, self.learning_rate >= 0.0, "at least 0"),
-            (
-                "momentum",
-                self.optimizer.momentum,
-                (0.0..1.0).contains(&self.optimizer.momentum),
-                "at least 0 and below 1",
-            ),
-            (
-                "weight_decay",
-                self.optimizer.weight_decay,
-                self.optimizer.weight_decay >= 0.0,
-                "at least 0",
-            ),
-            ("input_mean", self.normalization.mean, true, "a float"),
-            ("input_std", std, std as f32 > 0.0, "above 0"),
+            ("momentum", momentum, (0.0..1.0).contains(&momentum), "at least 0 and below 1"),
+            ("weight_decay", weight_decay, weight_decay >= 0.0, "at least 0"),
+            ("input_mean", mean, is_float(mean), "a float"),
+            ("input_std", std, is_float(std) && std as f32 > 0.0, "a float above 0"),
         ];
         for (name, value, in_range, range) in fields {
-            if !value.is_finite() || !in_range || !(value as f32).is_finite() {
+            if !value.is_finite() || !in_range {
                 return Err(Error::invalid(format!("{name} is {value:?}; it must be {range}")));
             }
         }

@@ -610,7 +610,7 @@ fn table() -> Table {
         t.row(function, "preset is modern", |a| a.preset = LENET_PRESET_MODERN, LENET_OK, &[]);
     }
     wrong!(t, "lenet_get_layer", LENET_ERROR_NOT_FOUND, index: [12, usize::MAX]);
-    let rates = [f64::NAN, f64::INFINITY, -1.0, 1e300];
+    let rates = [f64::NAN, f64::INFINITY, -1.0];
     wrong!(t, "lenet_set_learning_rate", invalid, learning_rate: rates);
     t
 }
@@ -708,9 +708,9 @@ fn option_rows(t: &mut Table) {
         wrong!(t, function, invalid, options.pooling: [-1, 99]);
         wrong!(t, function, invalid, options.optimizer: [-1, 99]);
         t.row(function, "options.seed is anything", |a| a.options.seed = u64::MAX, LENET_OK, &[]);
-        wrong!(t, function, invalid, options.learning_rate: [nan, inf, -1.0, 1e300]);
+        wrong!(t, function, invalid, options.learning_rate: [nan, inf, -1.0]);
         wrong!(t, function, invalid, options.momentum: [1.0, -0.1, nan, inf]);
-        wrong!(t, function, invalid, options.weight_decay: [-1.0, nan, inf, 1e300]);
+        wrong!(t, function, invalid, options.weight_decay: [-1.0, nan, inf]);
         wrong!(t, function, invalid, options.input_mean: [nan, inf, -inf, 1e300]);
         wrong!(t, function, invalid, options.input_std: [0.0, -1.0, nan, inf, 1e-300, 1e300]);
     }

@@ -24,7 +24,7 @@ BENCH := target/bench
 BENCH_VENV := target/bench-venv
 
 .DEFAULT_GOAL := all
-.PHONY: all help check install uninstall reference bench bench-kernels clean
+.PHONY: all help check torture install uninstall reference bench bench-kernels clean
 
 all:
 	$(CARGO) build --release --locked
@@ -33,6 +33,7 @@ help:
 	@echo 'all        build liblenet.so and liblenet.a into $(RELEASE)'
 	@echo 'check      everything that guards the project; what CI runs. Its steps, one at a time:'
 	@echo '           $(STEPS:%=check-%)'
+	@echo 'torture    the tests of promises to the host for hours'
 	@echo 'install    PREFIX=$(PREFIX) LIBDIR=$(LIBDIR) INCLUDEDIR=$(INCLUDEDIR) DESTDIR=$(DESTDIR)'
 	@echo 'uninstall  the same settings: remove what install put there'
 	@echo 'reference  compute tests/reference anew with PyTorch (downloads it)'
@@ -57,7 +58,7 @@ check:
 
 # command:Debian package
 TOOLS := gcc:gcc g++:g++ clang:clang clang++:clang git:git nm:binutils readelf:binutils \
-    pkg-config:pkg-config strace:strace $(PYTHON):python3
+    pkg-config:pkg-config strace:strace valgrind:valgrind $(PYTHON):python3
 
 check-tools:
 	@command -v $(CARGO) >/dev/null || { echo 'cargo is missing: https://rustup.rs' >&2; exit 1; }
@@ -105,6 +106,13 @@ check-test:
 	$(CARGO) test --release --locked --features failpoints --test panics
 	LENET_ENGINE=portable $(CARGO) test --release --locked --test reference --test training
 	LENET_ENGINE=candle $(CARGO) test --release --locked --test reference --test training
+
+# The tests that could go on for ever, for as long as it takes to believe them.
+torture:
+	LENET_TEST_SECONDS=1800 LENET_TEST_KILLS=10000 LENET_TEST_FORKS=1000 LENET_TEST_LOOPS=100000 \
+	    LENET_TEST_STEPS=2000000 $(CARGO) test --release --locked \
+	    --test consistency --test saving --test process --test unloading --test memory \
+	    --test examples -- --nocapture
 
 # ---- install: what is there already is not built again, so it works where root has no cargo
 

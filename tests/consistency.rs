@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use support::{MadeData, Model, ok, seconds};
+use support::{MadeData, Model, ok, times};
 
 const STEPS: usize = 300;
 const PREDICTING: usize = 8;
@@ -79,7 +79,7 @@ fn every_result_is_of_one_published_step() {
     assert_eq!(files.len(), STEPS + 1);
 
     let (mut rounds, changes) = (0, AtomicUsize::new(0));
-    let end = Instant::now() + Duration::from_secs(seconds(30));
+    let end = Instant::now() + Duration::from_secs(times("LENET_TEST_SECONDS", 30));
     while Instant::now() < end {
         let model = original.try_clone();
         let trained = AtomicBool::new(false);

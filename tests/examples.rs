@@ -4,7 +4,7 @@
 #[path = "support/command.rs"]
 mod command;
 
-use command::{command, fails, release_folder, root, run};
+use command::{VALGRIND, command, fails, release_folder, root, run};
 use flate2::read::GzDecoder;
 use std::fs::{self, File};
 use std::io::Read;
@@ -176,6 +176,26 @@ fn fashion_mnist_does_the_whole_job() {
         assert_says(&svg, &["train loss", "train accuracy", "test accuracy"]);
         let well_formed = "import sys, xml.etree.ElementTree as e; e.parse(sys.argv[1])";
         run(command("python3").args(["-c", well_formed]).arg(sample.path("training.svg")));
+    }
+}
+
+#[test]
+fn valgrind_finds_nothing_in_them() {
+    // The main job takes many minutes there, which `make torture` has.
+    let all = ["custom_loop", "quickstart", "fashion_mnist"];
+    let count = if std::env::var_os("LENET_TEST_SECONDS").is_some() { 3 } else { 2 };
+    for name in &all[..count] {
+        let sample = Sample::compile(name, "cc");
+        let plain = sample.command();
+        // On one processor, so without workers, who spin: valgrind runs one thread at a time.
+        let mut valgrind = command("taskset");
+        valgrind.args(["--cpu-list", "0", "valgrind"]).args(VALGRIND).arg(plain.get_program());
+        valgrind.current_dir(plain.get_current_dir().unwrap());
+        valgrind.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        if *name == "fashion_mnist" {
+            valgrind.arg(small_fashion_mnist());
+        }
+        run(valgrind.env("EPOCHS", "1"));
     }
 }
 

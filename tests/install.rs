@@ -165,6 +165,54 @@ fn a_program_links_with_the_static_library() {
     learns(command(program.to_str().unwrap()).current_dir(folder));
 }
 
+/// Two of them bring the standard library twice.
+#[test]
+fn another_static_library_in_rust_may_be_beside_it() {
+    let installation = Installation::new();
+    let folder = installation.destination.path();
+    fs::write(
+        folder.join("other.rs"),
+        r#"
+        #[unsafe(no_mangle)]
+        pub extern "C" fn other(n: u32) -> u32 {
+            let list: Vec<u32> = (0..n).collect();
+            std::thread::spawn(move || list.iter().sum()).join().unwrap_or(0)
+        }
+        "#,
+    )
+    .unwrap();
+    let other = folder.join("libother.a");
+    run(command("rustc")
+        .args(["--edition=2024", "--crate-type=staticlib", "-O", "-o"])
+        .arg(&other)
+        .arg(folder.join("other.rs")));
+    fs::write(
+        folder.join("both.c"),
+        r#"
+        #include <lenet.h>
+        uint32_t other(uint32_t n);
+        int main(void)
+        {
+            lenet_model *model;
+            if (other(5) != 10 || lenet_create(NULL, &model) != LENET_OK)
+                return 1;
+            lenet_free(model);
+            return other(5) == 10 && lenet_create(NULL, NULL) == LENET_ERROR_NULL_POINTER ? 0 : 1;
+        }
+        "#,
+    )
+    .unwrap();
+    let mut flags = installation.flags(true);
+    for flag in flags.iter_mut().filter(|flag| *flag == "-llenet") {
+        *flag = "-l:liblenet.a".into();
+    }
+    let program = folder.join("both");
+    let mut compile = command("cc");
+    compile.args(["-std=c99", "-Wall", "-Wextra", "-Werror"]).arg(folder.join("both.c"));
+    run(compile.arg("-o").arg(&program).arg(&other).args(flags));
+    run(&mut command(program.to_str().unwrap()));
+}
+
 /// Another version of Rust or candle may need others.
 #[test]
 fn the_private_libraries_are_those_that_rustc_names() {

@@ -102,4 +102,25 @@ fn training_stays_small_and_does_not_allocate_once_it_has_begun() {
         drop(model);
         println!("preset {name}, {num_threads} threads: {taken} bytes at most");
     }
+
+    // For as long as one likes.
+    let data = MadeData::new(4, 16, 3);
+    let model = Model::create(&support::small(LENET_PRESET_MODERN));
+    let steps = support::times("LENET_TEST_STEPS", 100_000);
+    let train = |steps: u64| {
+        for _ in 0..steps {
+            model.train(&data.images, &data.labels);
+        }
+    };
+    train(1000);
+    let (bytes, pages) = (BYTES.load(Ordering::Relaxed), resident_pages());
+    train(steps);
+    assert_eq!(BYTES.load(Ordering::Relaxed), bytes);
+    let more = resident_pages() - pages;
+    assert!(more < 64, "{more} pages more after {steps} steps");
+}
+
+fn resident_pages() -> i64 {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap();
+    text.split(' ').nth(1).unwrap().parse().unwrap()
 }

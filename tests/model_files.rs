@@ -583,3 +583,46 @@ fn a_save_replaces_the_file_and_keeps_its_mode() {
     }
     assert_eq!(contents(folder.path()).len(), 2, "a temporary file was left");
 }
+
+/// Whatever of it is there when it is read, that is a model, whole, or refused.
+#[test]
+fn a_file_that_shrinks_and_grows_while_it_is_read_is_whole_or_refused() {
+    let model = trained(&adamw());
+    let file = File::of(&model).bytes();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model");
+    fs::write(&path, &file).unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let target = fs::File::options().write(true).open(&path).unwrap();
+            for cut in (0..file.len()).step_by(911).cycle() {
+                target.set_len(cut as u64).unwrap();
+                std::os::unix::fs::FileExt::write_all_at(&target, &file, 0).unwrap();
+                if done.load(std::sync::atomic::Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        let (mut whole, mut refused) = (0, 0);
+        for _ in 0..300 {
+            let mut loaded = null_mut();
+            let path = c_path(&path);
+            let status = unsafe { lenet_load(path.as_ptr(), null(), &mut loaded) };
+            if status == LENET_OK {
+                assert_eq!(Model(loaded).parameters(), model.parameters());
+                whole += 1;
+            } else {
+                assert!(
+                    [LENET_ERROR_CORRUPT, LENET_ERROR_IO].contains(&status),
+                    "{}",
+                    last_error()
+                );
+                assert!(loaded.is_null());
+                refused += 1;
+            }
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(whole > 0 && refused > 0, "{whole} whole, {refused} refused");
+    });
+}

@@ -54,18 +54,20 @@ fn threads_belong_to_the_model_and_a_forked_child_computes_the_same() {
         std::thread::sleep(std::time::Duration::from_millis(200));
         assert!(cpu_time() - start <= 20, "{} ms while idle", cpu_time() - start);
 
-        use_everything(&model, &data);
-        let child = unsafe { libc::fork() };
-        assert!(child >= 0);
-        if child == 0 {
-            let same = use_everything(&copy, &data) == expected;
-            use_everything(&model, &data); // whose threads are the parent's
-            drop(model);
-            unsafe { libc::_exit(if same { 0 } else { 1 }) };
+        for _ in 0..support::times("LENET_TEST_FORKS", 25) {
+            use_everything(&model, &data);
+            let child = unsafe { libc::fork() };
+            assert!(child >= 0);
+            if child == 0 {
+                let same = use_everything(&copy.try_clone(), &data) == expected;
+                use_everything(&model, &data); // whose threads are the parent's
+                unsafe { lenet_free(model.0) };
+                unsafe { libc::_exit(if same { 0 } else { 1 }) };
+            }
+            let mut status = 0;
+            assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+            assert_eq!(status, 0);
         }
-        let mut status = 0;
-        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
-        assert_eq!(status, 0);
         drop(copy);
         drop(model);
         assert_eq!(threads(), before);

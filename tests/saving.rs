@@ -223,7 +223,7 @@ fn killed_at_any_call_or_moment_it_leaves_the_old_file_or_the_new_one() {
     }
     assert!(old > 0 && new > 0, "{old} old and {new} new files");
 
-    let kills = std::env::var("LENET_TEST_KILLS").map_or(200, |kills| kills.parse().unwrap());
+    let kills = support::times("LENET_TEST_KILLS", 200);
     stage.reset();
     let mut seen = [0, 0];
     for kill in 0..kills {

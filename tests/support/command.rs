@@ -75,6 +75,15 @@ pub fn fails(command: &mut Command) -> String {
     said
 }
 
+/// What makes valgrind silent where there is nothing to say, and fail otherwise.
+pub const VALGRIND: [&str; 5] = [
+    "--quiet",
+    "--leak-check=full",
+    "--errors-for-leak-kinds=definite",
+    "--error-exitcode=99",
+    "--fair-sched=yes",
+];
+
 /// target/release, where the library is that `cargo build --release` makes of the present sources.
 /// `cargo test` alone leaves an old one there, or none.
 pub fn release_folder() -> PathBuf {

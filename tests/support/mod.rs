@@ -253,7 +253,7 @@ impl MadeData {
     }
 }
 
-/// How long a test goes on that could go on for ever: `usual`, or as the environment says.
-pub fn seconds(usual: u64) -> u64 {
-    std::env::var("LENET_TEST_SECONDS").map_or(usual, |seconds| seconds.parse().unwrap())
+/// How often or how long a test does what could go on for ever: `usual`, or as the environment says.
+pub fn times(variable: &str, usual: u64) -> u64 {
+    std::env::var(variable).map_or(usual, |times| times.parse().unwrap())
 }

@@ -1,0 +1,26 @@
+//! An exception out of a callback, which the header forbids: what is on its way inside the callback is
+//! destroyed, and then the process aborts, before anything else can go wrong. What a callback may do:
+//! tests/training.rs.
+
+#[path = "support/command.rs"]
+mod command;
+
+use command::{command, outcome, release_folder, run};
+use std::os::unix::fs::symlink;
+use std::os::unix::process::ExitStatusExt;
+
+#[test]
+fn an_exception_out_of_a_callback_aborts_cleanly() {
+    let folder = tempfile::tempdir().unwrap();
+    let (program, library) = (folder.path().join("throw"), folder.path().join("liblenet.so.1"));
+    symlink(release_folder().join("liblenet.so"), &library).unwrap();
+    run(command("g++")
+        .args(["-std=c++17", "-O1", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-Iinclude"])
+        .args(["tests/callbacks/throw.cpp", "-o"])
+        .arg(&program)
+        .arg(&library)
+        .arg("-Wl,-rpath,$ORIGIN"));
+    let (output, said) = outcome(&mut command(program.to_str().unwrap()));
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{}: {said}", output.status);
+    assert!(said.starts_with("destroyed\n") && !said.contains("came back"), "{said}");
+}

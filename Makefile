@@ -24,7 +24,7 @@ BENCH := target/bench
 BENCH_VENV := target/bench-venv
 
 .DEFAULT_GOAL := all
-.PHONY: all help check torture install uninstall reference bench bench-kernels clean
+.PHONY: all help check fuzz torture install uninstall reference bench bench-kernels clean
 
 all:
 	$(CARGO) build --release --locked
@@ -33,6 +33,7 @@ help:
 	@echo 'all        build liblenet.so and liblenet.a into $(RELEASE)'
 	@echo 'check      everything that guards the project; what CI runs. Its steps, one at a time:'
 	@echo '           $(STEPS:%=check-%)'
+	@echo 'fuzz       hostile files and calls, FUZZ_SECONDS=$(FUZZ_SECONDS) for each of three targets'
 	@echo 'torture    the tests of promises to the host for hours'
 	@echo 'install    PREFIX=$(PREFIX) LIBDIR=$(LIBDIR) INCLUDEDIR=$(INCLUDEDIR) DESTDIR=$(DESTDIR)'
 	@echo 'uninstall  the same settings: remove what install put there'
@@ -113,6 +114,25 @@ torture:
 	    LENET_TEST_STEPS=2000000 $(CARGO) test --release --locked \
 	    --test consistency --test saving --test process --test unloading --test memory \
 	    --test examples -- --nocapture
+
+# Not a step of check yet: the first build with AddressSanitizer takes many minutes.
+FUZZ_SECONDS := 60
+FUZZ := RUSTC_BOOTSTRAP=1 PATH="$(CURDIR)/target/tools/bin:$$PATH" $(CARGO) fuzz
+FUZZ_PROGRAMS := target/fuzz/$(shell rustc -vV | sed -n 's/^host: //p')/release
+
+target/tools/bin/cargo-fuzz:
+	$(CARGO) install --quiet cargo-fuzz --version 0.13.2 --locked --root target/tools
+
+fuzz: target/tools/bin/cargo-fuzz
+	$(FUZZ) build -O --fuzz-dir fuzz --target-dir target/fuzz
+	@for target in model_file idx_file calls; do \
+	    program=$(FUZZ_PROGRAMS)/$$target; \
+	    mkdir -p target/fuzz/found target/fuzz/corpus/$$target; \
+	    $$program tests/corpus/$$target/* || exit 1; \
+	    $$program -max_total_time=$(FUZZ_SECONDS) -timeout=30 -rss_limit_mb=1024 -malloc_limit_mb=256 \
+	        -len_control=0 -max_len=1024 -artifact_prefix=target/fuzz/found/ -print_final_stats=1 \
+	        target/fuzz/corpus/$$target tests/corpus/$$target || exit 1; \
+	done
 
 # ---- install: what is there already is not built again, so it works where root has no cargo
 

@@ -1,0 +1,267 @@
+//! Training.
+
+use super::{Labels, Pixels, Sizes, bytes, model_argument};
+use crate::canary::{Buffer, Pointer};
+use crate::expect::Expect;
+use crate::number::{Count, pick};
+use crate::options::StructSize;
+use crate::support;
+use crate::world::{Handle, World};
+use arbitrary::{Arbitrary, Result, Unstructured};
+use lenet::ffi::*;
+use std::ffi::c_void;
+use std::ptr::null_mut;
+
+/// A call.
+#[derive(Arbitrary, Debug)]
+pub enum Call {
+    Batch {
+        model: Handle,
+        pixels: Pixels,
+        batch: Batch,
+    },
+    BatchU8 {
+        model: Handle,
+        seed: u8,
+        batch: Batch,
+    },
+    Fit {
+        model: Handle,
+        data: Handle,
+        validation: Option<Handle>,
+        options: Fit,
+        progress: Progress,
+    },
+    SetLearningRate {
+        model: Handle,
+        rate: Rate,
+    },
+}
+
+/// The arguments of a step beside its pixels.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub struct Batch {
+    pub images: Pointer,
+    pub labels: (Pointer, Labels),
+    pub n: Count,
+    pub loss: Pointer,
+}
+
+/// Options of a fit.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub struct Fit {
+    pointer: Pointer,
+    size: StructSize,
+    values: FitValues,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct FitValues(lenet_fit_options);
+
+impl<'a> Arbitrary<'a> for FitValues {
+    fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
+        Ok(FitValues(lenet_fit_options {
+            struct_size: size_of::<lenet_fit_options>() as u32,
+            epochs: pick(u, &[1, 2], &[0, 3])?,
+            batch_size: pick(u, &[2, 3, 7, 20], &[0, 1, u32::MAX])?,
+            schedule: pick(u, &[LENET_SCHEDULE_CONSTANT], &[1, u32::MAX])?,
+        }))
+    }
+}
+
+/// A progress function, or none.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub enum Progress {
+    None,
+    /// It calls back into the library, and cancels after so many events.
+    Some {
+        cancel_after: u8,
+    },
+}
+
+/// A learning rate.
+#[derive(Clone, Copy, Debug)]
+pub struct Rate(f64);
+
+impl<'a> Arbitrary<'a> for Rate {
+    fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
+        let odd = [-1.0, f64::NAN, f64::INFINITY, 1e300, f64::MIN_POSITIVE];
+        pick(u, &[0.01, 0.001, 0.0, 0.1], &odd).map(Rate)
+    }
+}
+
+impl Call {
+    pub fn run(self, world: &mut World) {
+        match self {
+            Call::Batch { model, pixels, batch } => {
+                let length = batch.n.real() * Sizes::of(world.shadow(model)).pixels;
+                let image_place = Buffer::input(&pixels.floats(length));
+                let expect = pixels.expect(Expect::default());
+                let usual = pixels.is_usual();
+                step(world, model, (image_place, usual), batch, expect, lenet_train_batch);
+            }
+            Call::BatchU8 { model, seed, batch } => {
+                let length = batch.n.real() * Sizes::of(world.shadow(model)).pixels;
+                let image_place = Buffer::input(&bytes(seed, length).collect::<Vec<u8>>());
+                let expect = Expect::default();
+                step(world, model, (image_place, true), batch, expect, lenet_train_batch_u8);
+            }
+            Call::Fit { model, data, validation, options, progress } => {
+                fit(world, model, data, validation, options, progress);
+            }
+            Call::SetLearningRate { model, rate: Rate(rate) } => {
+                let (passed, _, expect) = model_argument(world, model);
+                let wrong = !rate.is_finite() || rate < 0.0;
+                let status = unsafe { lenet_set_learning_rate(passed.pointer, rate) };
+                let expect = expect.wrong(wrong, LENET_ERROR_INVALID_ARGUMENT);
+                let changed = expect.check("lenet_set_learning_rate", status);
+                if changed {
+                    let shadow = world.shadow_mut(model).unwrap();
+                    shadow.options.learning_rate = rate;
+                    let relu = shadow.options.activation == LENET_ACTIVATION_RELU;
+                    shadow.tame &= rate <= if relu { 0.01 } else { 1.0 };
+                }
+                world.settle(model, changed);
+            }
+        }
+    }
+}
+
+type Step<T> =
+    unsafe extern "C" fn(*mut lenet_model, *const T, *const u8, usize, *mut f32) -> lenet_status;
+
+/// One step. `image_place` has pixels that are usual or not.
+fn step<T>(
+    world: &mut World,
+    model: Handle,
+    (mut image_place, usual): (Buffer, bool),
+    batch: Batch,
+    expect: Expect,
+    function: Step<T>,
+) {
+    let (passed, sizes, _) = model_argument(world, model);
+    let labels = batch.labels.1.make(batch.n.real());
+    let (mut label_place, mut loss_place) = (Buffer::input(&labels), Buffer::output::<f32>(1));
+    let (images, loss) = (image_place.pass::<T>(batch.images), loss_place.pass::<f32>(batch.loss));
+    let classes = label_place.pass::<u8>(batch.labels.0);
+    let expect = expect
+        .pointer(passed)
+        .pointer(images)
+        .pointer(classes)
+        .pointer(loss.or_null())
+        .wrong(!batch.n.is_right(), LENET_ERROR_INVALID_ARGUMENT)
+        .wrong(!sizes.has_all(&labels), LENET_ERROR_LABEL_OUT_OF_RANGE)
+        .possible(!usual || !sizes.tame, LENET_ERROR_DIVERGED);
+    let before = world.shadow(model).map_or(0, |shadow| shadow.step);
+    let (i, l, n) = (images.pointer, classes.pointer, batch.n.0);
+    let status = unsafe { function(passed.pointer, i, l, n, loss.pointer) };
+    let changed = expect.check("lenet_train_batch", status);
+    image_place.check_unchanged();
+    label_place.check_unchanged();
+    loss_place.check(changed && !loss.is_null());
+    if changed && !loss.is_null() {
+        assert!(loss_place.values::<f32>()[0].is_finite());
+    }
+    if let (true, Some(shadow)) = (changed, world.shadow_mut(model)) {
+        shadow.tame &= usual;
+    }
+    world.settle(model, changed);
+    if let Some(shadow) = world.shadow(model) {
+        assert_eq!(shadow.step, before + u64::from(changed));
+    }
+}
+
+/// What a progress function knows.
+struct Watcher {
+    model: *mut lenet_model,
+    parameters: usize,
+    events: u64,
+    cancel_after: u64,
+}
+
+unsafe extern "C-unwind" fn watch(progress: *const lenet_progress, user_data: *mut c_void) -> i32 {
+    let (progress, watcher) = unsafe { (&*progress, &mut *user_data.cast::<Watcher>()) };
+    assert_eq!(progress.struct_size as usize, size_of::<lenet_progress>());
+    assert!((1..=progress.epochs).contains(&progress.epoch));
+    assert!((1..=progress.steps).contains(&progress.step));
+    assert!((0.0..=1.0).contains(&progress.accuracy));
+    let count = unsafe { lenet_parameter_count(watcher.model) };
+    assert_eq!(count, watcher.parameters);
+    let busy = unsafe { lenet_set_learning_rate(watcher.model, 0.5) };
+    assert_eq!(busy, LENET_ERROR_BUSY, "{}", support::last_error());
+    watcher.events += 1;
+    i32::from(watcher.events > watcher.cancel_after)
+}
+
+fn fit(
+    world: &mut World,
+    model: Handle,
+    data: Handle,
+    validation: Option<Handle>,
+    options: Fit,
+    progress: Progress,
+) {
+    let (passed, sizes, mut expect) = model_argument(world, model);
+    let train = world.dataset(data);
+    let valid = validation.map(|validation| world.dataset(validation).or_null());
+    let mut place = options.size.place(&options.values.0);
+    let options_pointer = place.pass::<lenet_fit_options>(options.pointer).or_null();
+    let defaults = support::fit_options(10, 256);
+    let read = match options.pointer {
+        Pointer::Null => defaults,
+        _ => {
+            expect = options.size.expect::<lenet_fit_options>(expect);
+            options.size.read(&options.values.0, defaults)
+        }
+    };
+    let zero = read.epochs == 0 || read.batch_size == 0;
+    let wrong = zero || read.schedule != LENET_SCHEDULE_CONSTANT;
+    expect =
+        expect.pointer(train).structure(options_pointer).wrong(wrong, LENET_ERROR_INVALID_ARGUMENT);
+    let sides = world.shadow(model).map(|s| (s.options.height, s.options.width));
+    let used = [Some((data, train)), validation.zip(valid)];
+    for (handle, passed) in used.into_iter().flatten() {
+        expect = expect.pointer(passed.or_null());
+        if let (Some(data), false) = (world.data(handle), passed.is_null()) {
+            let other_size = sides.is_some_and(|sides| sides != data.size);
+            expect = expect
+                .wrong(other_size, LENET_ERROR_INVALID_ARGUMENT)
+                .wrong(!sizes.has_all(&data.labels), LENET_ERROR_LABEL_OUT_OF_RANGE);
+        }
+    }
+    let images = world.data(data).map_or(0, |data| data.labels.len() as u64);
+    let (before, left) = world.shadow(model).map_or((0, images), |shadow| {
+        let (consumed, count) = shadow.consumed;
+        (shadow.step, images - if count == images { consumed } else { 0 })
+    });
+    let steps = |images: u64| images.div_ceil(u64::from(read.batch_size.max(1)));
+    let all = steps(left) + steps(images) * u64::from(read.epochs.saturating_sub(1));
+    let (function, cancel_after): (lenet_progress_fn, u64) = match progress {
+        Progress::None => (None, u64::MAX),
+        Progress::Some { cancel_after } => (Some(watch), cancel_after.into()),
+    };
+    let cancels = cancel_after < all + u64::from(read.epochs);
+    let mut watcher =
+        Watcher { model: passed.pointer, parameters: sizes.parameters, events: 0, cancel_after };
+    let status = unsafe {
+        lenet_fit(
+            passed.pointer,
+            train.pointer,
+            valid.map_or(null_mut(), |valid| valid.pointer),
+            options_pointer.pointer,
+            function,
+            (&raw mut watcher).cast(),
+        )
+    };
+    let succeeded = expect
+        .wrong(cancels, LENET_ERROR_CANCELLED)
+        .possible(!sizes.tame, LENET_ERROR_DIVERGED)
+        .check("lenet_fit", status);
+    place.check_unchanged();
+    let changed = succeeded || [LENET_ERROR_CANCELLED, LENET_ERROR_DIVERGED].contains(&status);
+    world.settle(model, changed);
+    if let Some(shadow) = world.shadow(model) {
+        assert!(!succeeded || shadow.step == before + all);
+        assert!(shadow.step <= before + all);
+    }
+}

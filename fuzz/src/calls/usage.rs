@@ -1,0 +1,188 @@
+//! Predictions, logits, evaluation.
+
+use super::{Pixels, Sizes, bytes, model_argument};
+use crate::canary::{Buffer, Pointer};
+use crate::expect::Expect;
+use crate::number::{Count, Length};
+use crate::options::StructSize;
+use crate::world::{Handle, World};
+use arbitrary::Arbitrary;
+use lenet::ffi::*;
+
+/// A call.
+#[derive(Arbitrary, Debug)]
+pub enum Call {
+    Predict { model: Handle, pixels: Pixels, images: Pointer, n: Count, outputs: [Pointer; 2] },
+    PredictU8 { model: Handle, seed: u8, images: Pointer, n: Count, outputs: [Pointer; 2] },
+    Logits { model: Handle, pixels: Pixels, images: Pointer, n: Count, logits: Pointer },
+    Evaluate { model: Handle, data: Handle, metrics: (Pointer, StructSize), confusion: Confusion },
+}
+
+/// Room for the confusion counts.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub struct Confusion {
+    pointer: Pointer,
+    length: Length,
+}
+
+impl Call {
+    pub fn run(self, world: &mut World) {
+        match self {
+            Call::Predict { model, pixels, images, n, outputs } => {
+                let length = n.real() * Sizes::of(world.shadow(model)).pixels;
+                let place = Buffer::input(&pixels.floats(length));
+                let expect = pixels.expect(Expect::default());
+                let images = (place, images, pixels.is_usual());
+                predict(world, model, images, n, outputs, expect, lenet_predict);
+            }
+            Call::PredictU8 { model, seed, images, n, outputs } => {
+                let length = n.real() * Sizes::of(world.shadow(model)).pixels;
+                let place = Buffer::input(&bytes(seed, length).collect::<Vec<u8>>());
+                let images = (place, images, true);
+                predict(world, model, images, n, outputs, Expect::default(), lenet_predict_u8);
+            }
+            Call::Logits { model, pixels, images, n, logits: output } => {
+                logits(world, model, pixels, images, n, output);
+            }
+            Call::Evaluate { model, data, metrics, confusion } => {
+                evaluate(world, model, data, metrics, confusion);
+            }
+        }
+    }
+}
+
+type Predict<T> =
+    unsafe extern "C" fn(*const lenet_model, *const T, usize, *mut u8, *mut f32) -> lenet_status;
+
+fn predict<T>(
+    world: &mut World,
+    model: Handle,
+    (mut place, images, usual): (Buffer, Pointer, bool),
+    n: Count,
+    outputs: [Pointer; 2],
+    expect: Expect,
+    function: Predict<T>,
+) {
+    let (passed, sizes, _) = model_argument(world, model);
+    let rows = n.real() * sizes.classes;
+    let images = place.pass::<T>(images);
+    let (mut class_place, mut row_place) =
+        (Buffer::output::<u8>(n.real()), Buffer::output::<f32>(rows));
+    let classes = class_place.pass::<u8>(outputs[0]).or_null();
+    let probabilities = row_place.pass::<f32>(outputs[1]).or_null();
+    let expect = expect
+        .pointer(passed)
+        .pointer(images)
+        .pointer(classes)
+        .pointer(probabilities)
+        .wrong(!n.is_right(), LENET_ERROR_INVALID_ARGUMENT)
+        .possible(!usual || !sizes.tame, LENET_ERROR_DIVERGED);
+    let (c, p) = (classes.pointer, probabilities.pointer);
+    let status = unsafe { function(passed.pointer, images.pointer, n.0, c, p) };
+    let succeeded = expect.check("lenet_predict", status);
+    place.check_unchanged();
+    class_place.check(succeeded && !c.is_null());
+    row_place.check(succeeded && !p.is_null());
+    if succeeded && !c.is_null() {
+        assert!(sizes.has_all(&class_place.values::<u8>()));
+    }
+    if succeeded && !p.is_null() {
+        for row in row_place.values::<f32>().chunks(sizes.classes) {
+            assert!(row.iter().all(|p| (0.0..=1.0).contains(p)), "{row:?}");
+            assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-3, "{row:?}");
+        }
+    }
+    world.settle(model, false);
+}
+
+fn logits(
+    world: &mut World,
+    model: Handle,
+    pixels: Pixels,
+    images: Pointer,
+    n: Count,
+    output: Pointer,
+) {
+    let (passed, sizes, expect) = model_argument(world, model);
+    let mut place = Buffer::input(&pixels.floats(n.real() * sizes.pixels));
+    let mut room = Buffer::output::<f32>(n.real() * sizes.classes);
+    let (images, output) = (place.pass::<f32>(images), room.pass::<f32>(output));
+    let expect = pixels
+        .expect(expect.pointer(images).pointer(output))
+        .wrong(!n.is_right(), LENET_ERROR_INVALID_ARGUMENT)
+        .possible(!pixels.is_usual() || !sizes.tame, LENET_ERROR_DIVERGED);
+    let status = unsafe { lenet_logits(passed.pointer, images.pointer, n.0, output.pointer) };
+    let succeeded = expect.check("lenet_logits", status);
+    place.check_unchanged();
+    room.check(succeeded);
+    if succeeded {
+        assert!(room.values::<f32>().iter().all(|logit| logit.is_finite()));
+    }
+    world.settle(model, false);
+}
+
+fn evaluate(
+    world: &mut World,
+    model: Handle,
+    data: Handle,
+    (metrics, size): (Pointer, StructSize),
+    confusion: Confusion,
+) {
+    let (passed, sizes, expect) = model_argument(world, model);
+    let dataset = world.dataset(data);
+    let empty = lenet_metrics {
+        struct_size: 0,
+        reserved: 0,
+        count: 0,
+        correct: 0,
+        loss: 0.0,
+        accuracy: 0.0,
+    };
+    let mut place = size.place(&empty);
+    let metrics_pointer = place.pass::<lenet_metrics>(metrics);
+    let needed = sizes.classes * sizes.classes;
+    let length = confusion.length;
+    let mut room = Buffer::output::<u64>(length.real(needed));
+    let counts = room.pass::<u64>(confusion.pointer).or_null();
+    let sides = world.shadow(model).map(|s| (s.options.height, s.options.width));
+    let data = world.data(data);
+    let other_size = data.zip(sides).is_some_and(|(data, sides)| sides != data.size);
+    let high_label = data.is_some_and(|data| !sizes.has_all(&data.labels));
+    let given = !counts.is_null();
+    let expect = size
+        .expect::<lenet_metrics>(expect.structure(metrics_pointer))
+        .pointer(dataset)
+        .pointer(counts)
+        .wrong(other_size, LENET_ERROR_INVALID_ARGUMENT)
+        .wrong(high_label, LENET_ERROR_LABEL_OUT_OF_RANGE)
+        .wrong(given && length.of(needed) < needed, LENET_ERROR_BUFFER_TOO_SMALL)
+        .wrong(given && length.is_huge(), LENET_ERROR_INVALID_ARGUMENT)
+        .possible(!sizes.tame, LENET_ERROR_DIVERGED);
+    if metrics == Pointer::Misaligned {
+        return;
+    }
+    let status = unsafe {
+        lenet_evaluate(
+            passed.pointer,
+            dataset.pointer,
+            metrics_pointer.pointer,
+            counts.pointer,
+            length.of(needed),
+        )
+    };
+    let succeeded = expect.check("lenet_evaluate", status);
+    room.check(succeeded && given);
+    place.check(succeeded);
+    if let (true, Some(data)) = (succeeded, data) {
+        let n = data.labels.len() as u64;
+        if matches!(size, StructSize::Own) {
+            let metrics = place.values::<lenet_metrics>()[0];
+            assert!(metrics.count == n && metrics.correct <= n && metrics.loss >= 0.0);
+        }
+        if given {
+            assert_eq!(room.values::<u64>()[..needed].iter().sum::<u64>(), n);
+            room.check_unwritten_from::<u64>(needed);
+        }
+    }
+    world.settle(model, false);
+}

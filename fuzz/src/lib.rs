@@ -1,0 +1,19 @@
+//! What the fuzz targets are made of. A target hands an input to one of the three; each says what
+//! the library must make of it and panics if the library does something else.
+
+// What each pointer must be is said in lenet.h; here it always comes from a live buffer or handle,
+// or is wrong on purpose where the header says that the library notices.
+#![allow(clippy::undocumented_unsafe_blocks)]
+
+pub mod calls;
+mod canary;
+mod expect;
+pub mod idx_file;
+pub mod model_file;
+mod number;
+mod options;
+mod saved;
+mod world;
+
+#[path = "../../tests/support/mod.rs"]
+mod support;

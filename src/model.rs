@@ -169,7 +169,10 @@ impl Model {
     fn publish(&self, state: Arc<State>) -> Arc<State> {
         failpoint::point();
         let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
-        mem::replace(&mut *published, state)
+        let previous = mem::replace(&mut *published, state);
+        drop(published);
+        failpoint::point();
+        previous
     }
 
     fn spare(&self) -> MutexGuard<'_, Option<Arc<State>>> {
@@ -347,14 +350,12 @@ impl Training<'_> {
         let device = self.model.engine.device();
         let weights = Arc::new(Weights::from_rows(self.model.architecture(), &rows, device)?);
         self.model.publish(Arc::new(State { weights, ..State::clone(&state) }));
-        failpoint::point();
         Ok(())
     }
 
     pub fn set_learning_rate(&mut self, learning_rate: f64) -> Result<()> {
         Options { learning_rate, ..self.model.options() }.check()?;
         self.model.publish(Arc::new(State { learning_rate, ..State::clone(&self.model.state()) }));
-        failpoint::point();
         Ok(())
     }
 
@@ -386,7 +387,6 @@ impl Training<'_> {
         (following.learning_rate, following.step, following.epoch) = (learning_rate, number, epoch);
         drop(state);
         let previous = self.model.publish(next);
-        failpoint::point();
         *self.model.spare() = Some(previous);
         Ok(())
     }

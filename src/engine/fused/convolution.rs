@@ -80,12 +80,23 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Convolution<OUTPUTS, CHANNELS>
             for point in 0..POINTS {
                 [first[point], second[point]] = products[point][output];
             }
-            let [a, b] = winograd::outputs(simd, first);
-            let [c, d] = winograd::outputs(simd, second);
-            *window = [a, b, c, d];
-            activate(simd, activation, window);
+            *window = activated_window(simd, activation, [first, second]);
         }
     }
+}
+
+/// The window of outputs that the products of its two rows make, activated.
+#[inline(always)]
+pub fn activated_window<S: Simd>(
+    simd: S,
+    activation: Activation,
+    [first, second]: [[S::f32s; POINTS]; 2],
+) -> Window<S::f32s> {
+    let [a, b] = winograd::outputs(simd, first);
+    let [c, d] = winograd::outputs(simd, second);
+    let mut window = [a, b, c, d];
+    activate(simd, activation, &mut window);
+    window
 }
 
 /// Where a convolution's windows are computed: at the same place again and again, for they take

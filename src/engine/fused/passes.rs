@@ -79,11 +79,9 @@ impl Workspace {
 
     /// And what the chunks of a slab leave.
     fn grow_slab(&mut self, shape: &PanelShape, chunks: usize) -> Result<()> {
-        if self.seen.len() < chunks {
-            self.panels = Memory::zeros(chunks * shape.floats())?;
-            self.sums = Memory::zeros(chunks * SUMS)?;
-            self.seen.resize(chunks, Seen::default());
-        }
+        self.panels.grow(chunks * shape.floats())?;
+        self.sums.grow(chunks * SUMS)?;
+        self.seen.resize(self.seen.len().max(chunks), Seen::default());
         Ok(())
     }
 }

@@ -3,13 +3,13 @@
 
 use super::activations::activate;
 use super::chunk::{NetworkWeights, linear_sizes};
-use super::convolution::ConvolutionWeights;
+use super::convolution::{ConvolutionWeights, activated_window};
 use super::kernels::{for_group_of, groups};
 use super::memory::take;
 use super::passes::Batch;
 use super::pooling::pool;
 use super::tile::{Geometry, Tile};
-use super::winograd::{self, POINTS};
+use super::winograd::POINTS;
 use crate::architecture::{CONV1_CHANNELS, CONV1_PADDING, CONV2_CHANNELS, KERNEL};
 use pulp::{Simd, bytemuck};
 
@@ -162,10 +162,7 @@ impl<'a, S: Simd> Single<'a, S> {
                         first[point] = self.products[at];
                         second[point] = self.products[at + POINTS * g.columns * V];
                     }
-                    let [a, b] = winograd::outputs(simd, first);
-                    let [c, d] = winograd::outputs(simd, second);
-                    let mut window = [a, b, c, d];
-                    activate(simd, activation, &mut window);
+                    let window = activated_window(simd, activation, [first, second]);
                     let pooled = [pool(simd, pooling, window)];
                     let pooled: &[f32] = bytemuck::cast_slice(&pooled);
                     for (lane, &value) in pooled.iter().enumerate() {

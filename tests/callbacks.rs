@@ -5,21 +5,14 @@
 #[path = "support/command.rs"]
 mod command;
 
-use command::{command, outcome, release_folder, run};
-use std::os::unix::fs::symlink;
+use command::{command, linked_program, outcome};
 use std::os::unix::process::ExitStatusExt;
 
 #[test]
 fn an_exception_out_of_a_callback_aborts_cleanly() {
     let folder = tempfile::tempdir().unwrap();
-    let (program, library) = (folder.path().join("throw"), folder.path().join("liblenet.so.1"));
-    symlink(release_folder().join("liblenet.so"), &library).unwrap();
-    run(command("g++")
-        .args(["-std=c++17", "-O1", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-Iinclude"])
-        .args(["tests/callbacks/throw.cpp", "-o"])
-        .arg(&program)
-        .arg(&library)
-        .arg("-Wl,-rpath,$ORIGIN"));
+    let program =
+        linked_program(folder.path(), &["g++", "-std=c++17"], "tests/callbacks/throw.cpp");
     let (output, said) = outcome(&mut command(program.to_str().unwrap()));
     assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{}: {said}", output.status);
     assert!(said.starts_with("destroyed\n") && !said.contains("came back"), "{said}");

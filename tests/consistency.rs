@@ -10,21 +10,12 @@ mod support;
 
 use lenet::ffi::*;
 use std::collections::HashMap;
-use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use support::{MadeData, Model, ok, times};
+use support::{MadeData, Model, times};
 
 const STEPS: usize = 300;
 const PREDICTING: usize = 8;
-
-fn save(model: &Model) -> Vec<u8> {
-    let mut size = 0;
-    ok(unsafe { lenet_save_buffer(model.0, null_mut(), 0, &mut size) });
-    let mut buffer = vec![0; size];
-    ok(unsafe { lenet_save_buffer(model.0, buffer.as_mut_ptr(), size, &mut size) });
-    buffer
-}
 
 /// The bits of what the model says of the first `n` images.
 fn predict(model: &Model, data: &MadeData, n: usize) -> Vec<u32> {
@@ -72,7 +63,7 @@ fn every_result_is_of_one_published_step() {
         for (steps, n) in predictions.iter_mut().zip(SIZES) {
             steps.entry(predict(&rehearsal, &data, n)).or_insert(step);
         }
-        files.entry(save(&rehearsal)).or_insert(step);
+        files.entry(rehearsal.bytes()).or_insert(step);
         rehearsal.train(&data.images, &data.labels);
     }
     assert!(predictions.iter().all(|steps| steps.len() > STEPS / 2), "steps look alike");
@@ -98,7 +89,7 @@ fn every_result_is_of_one_published_step() {
             scope.spawn(|| {
                 let mut watch = Watch::new(&files);
                 while !trained.load(Ordering::Relaxed) {
-                    watch.see("a file", &save(&model));
+                    watch.see("a file", &model.bytes());
                 }
             });
             for _ in 0..STEPS {

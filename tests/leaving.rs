@@ -3,20 +3,11 @@
 #[path = "support/command.rs"]
 mod command;
 
-use command::{command, outcome, release_folder, run};
-use std::os::unix::fs::symlink;
+use command::{command, linked_program, outcome, run};
 use std::path::PathBuf;
 
 fn program(folder: &tempfile::TempDir) -> PathBuf {
-    let (program, library) = (folder.path().join("leave"), folder.path().join("liblenet.so.1"));
-    symlink(release_folder().join("liblenet.so"), &library).unwrap();
-    run(command("cc")
-        .args(["-std=c11", "-O1", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-Iinclude"])
-        .args(["tests/leaving/leave.c", "-pthread", "-o"])
-        .arg(&program)
-        .arg(&library)
-        .arg("-Wl,-rpath,$ORIGIN"));
-    program
+    linked_program(folder.path(), &["cc", "-std=c11"], "tests/leaving/leave.c")
 }
 
 #[test]

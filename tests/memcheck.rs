@@ -8,51 +8,26 @@
 mod command;
 mod support;
 
-use command::{VALGRIND, command, release_folder, run};
-use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use command::{VALGRIND, command, linked_program, release_folder, run};
+use std::path::Path;
 use support::{Model, c_path, small_with_momentum};
 
-struct Programs(tempfile::TempDir);
-
-impl Programs {
-    fn new() -> Programs {
-        let folder = tempfile::tempdir().unwrap();
-        let library = folder.path().join("liblenet.so.1");
-        symlink(release_folder().join("liblenet.so"), library).unwrap();
-        Programs(folder)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    /// Compiles a program and runs it under valgrind, here.
-    fn check(&self, source: &str, arguments: &[&str]) {
-        let program = self.path("program");
-        run(command("cc")
-            .args(["-g", "-O1", "-Iinclude"])
-            .arg(source)
-            .args(["-pthread", "-ldl", "-lm", "-o"])
-            .arg(&program)
-            .arg(self.path("liblenet.so.1"))
-            .arg("-Wl,-rpath,$ORIGIN"));
-        run(command("valgrind")
-            .args(VALGRIND)
-            .arg(&program)
-            .args(arguments)
-            .current_dir(self.0.path()));
-    }
+/// Compiles a program and runs it under valgrind in `folder`.
+fn check(folder: &Path, source: &str, arguments: &[&str]) {
+    let home = tempfile::tempdir().unwrap();
+    let program = linked_program(home.path(), &["cc", "-std=c11"], source);
+    run(command("valgrind").args(VALGRIND).arg(program).args(arguments).current_dir(folder));
 }
 
 #[test]
 fn the_tests_programs_are_clean() {
-    let programs = Programs::new();
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
     let model = Model::create(&small_with_momentum());
-    let saved = c_path(&programs.path("model"));
+    let saved = c_path(&folder.join("model"));
     support::ok(unsafe { lenet::ffi::lenet_save(model.0, saved.as_ptr()) });
-    programs.check("tests/saving/save.c", &["model", "copy"]);
-    programs.check("tests/leaving/leave.c", &["train"]);
+    check(folder, "tests/saving/save.c", &["model", "copy"]);
+    check(folder, "tests/leaving/leave.c", &["train"]);
     let library = release_folder().join("liblenet.so");
-    programs.check("tests/unloading/unload.c", &["2", library.to_str().unwrap()]);
+    check(folder, "tests/unloading/unload.c", &["2", library.to_str().unwrap()]);
 }

@@ -39,7 +39,7 @@ impl Fixture {
         std::fs::write(folder.path().join("images"), images).unwrap();
         std::fs::write(folder.path().join("labels"), labels).unwrap();
         let (floats, dataset) = (data.floats(), Dataset::new(&data));
-        let saved = save_buffer(model);
+        let saved = model.bytes();
         std::fs::write(folder.path().join("model"), &saved).unwrap();
         let (options, numbers) = (model.options(), vec![0.125; model.parameters().len()]);
         Fixture { data, floats, dataset, folder, saved, options, numbers }
@@ -48,14 +48,6 @@ impl Fixture {
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
-}
-
-fn save_buffer(model: &Model) -> Vec<u8> {
-    let mut size = 0;
-    ok(unsafe { lenet_save_buffer(model.0, null_mut(), 0, &mut size) });
-    let mut buffer = vec![0; size];
-    ok(unsafe { lenet_save_buffer(model.0, buffer.as_mut_ptr(), buffer.len(), &mut size) });
-    buffer
 }
 
 /// What is not being tested passes no points.
@@ -236,10 +228,7 @@ fn panics(name_of_call: &str, passed: u32, call: impl FnOnce() -> lenet_status) 
 #[track_caller]
 fn assert_usable(model: &Model, fixture: &Fixture) {
     let (classes, _) = model.predict(&fixture.data.images, 20);
-    let buffer = save_buffer(model);
-    let mut loaded = null_mut();
-    ok(unsafe { lenet_load_buffer(buffer.as_ptr(), buffer.len(), null(), &mut loaded) });
-    let loaded = Model(loaded);
+    let loaded = Model::from_bytes(&model.bytes());
     assert_eq!(loaded.parameters(), model.parameters());
     assert_eq!(loaded.predict(&fixture.data.images, 20).0, classes);
 }
@@ -251,7 +240,7 @@ fn a_panic_in_training_leaves_a_whole_step() {
     for (name_of_call, call) in TRAINING {
         let after = original.try_clone();
         ok(call(&after, &fixture));
-        let wholes = [save_buffer(&original), save_buffer(&after)];
+        let wholes = [original.bytes(), after.bytes()];
         let mut refused = 0;
         for passed in 0.. {
             let model = original.try_clone();
@@ -259,7 +248,7 @@ fn a_panic_in_training_leaves_a_whole_step() {
                 assert!(passed >= 3, "{name_of_call} has {passed} points only");
                 break;
             }
-            let now = save_buffer(&model);
+            let now = model.bytes();
             assert!(wholes.contains(&now), "{name_of_call}, point {passed}: half a step");
             assert_usable(&model, &fixture);
             let status = call(&model, &fixture);
@@ -284,7 +273,7 @@ fn a_panic_in_a_call_that_reads_changes_nothing() {
                 assert!(passed >= 1, "{name_of_call} has {passed} points only");
                 break;
             }
-            assert_eq!(save_buffer(&model), fixture.saved);
+            assert_eq!(model.bytes(), fixture.saved);
             let file = std::fs::read(fixture.path("model")).unwrap();
             assert!(file == fixture.saved, "{name_of_call}, point {passed}: the file is broken");
             let files = std::fs::read_dir(fixture.folder.path()).unwrap().count();

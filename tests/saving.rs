@@ -10,7 +10,7 @@
 mod command;
 mod support;
 
-use command::{command, release_folder, run};
+use command::{command, linked_program, run};
 use std::collections::HashMap;
 use std::fs::{self, Permissions};
 use std::io::Read;
@@ -32,20 +32,7 @@ struct Stage {
 impl Stage {
     fn new() -> Stage {
         let folder = tempfile::tempdir().unwrap();
-        let library = release_folder();
-        let program = folder.path().join("save");
-        // With a link of the library's SONAME beside the program.
-        std::os::unix::fs::symlink(
-            library.join("liblenet.so"),
-            folder.path().join("liblenet.so.1"),
-        )
-        .unwrap();
-        run(command("cc")
-            .args(["-std=c11", "-O1", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-Iinclude"])
-            .args(["tests/saving/save.c", "-o"])
-            .arg(&program)
-            .arg(folder.path().join("liblenet.so.1"))
-            .arg("-Wl,-rpath,$ORIGIN"));
+        let program = linked_program(folder.path(), &["cc", "-std=c11"], "tests/saving/save.c");
         let made = |name: &str, options| {
             let path = folder.path().join(name);
             support::ok(unsafe {
@@ -245,7 +232,7 @@ fn a_full_disk_and_a_folder_of_someone_else_keep_the_old_file() {
     let stage = Stage::new();
     // Smaller than a model.
     let script = "mount -t tmpfs -o size=16k tmpfs saved && head -c 1000 old > saved/model && \
-        { ./save new saved/model; test $? = 1; } && head -c 1000 old | cmp - saved/model && \
+        { ./program new saved/model; test $? = 1; } && head -c 1000 old | cmp - saved/model && \
         test \"$(ls -A saved)\" = model";
     let mut shell = command("unshare");
     let output = shell

@@ -84,6 +84,20 @@ pub const VALGRIND: [&str; 5] = [
     "--fair-sched=yes",
 ];
 
+/// Compiles a program of the tests into `folder`, beside a link with the library's SONAME.
+pub fn linked_program(folder: &Path, compiler: &[&str], source: &str) -> PathBuf {
+    let (program, library) = (folder.join("program"), folder.join("liblenet.so.1"));
+    std::os::unix::fs::symlink(release_folder().join("liblenet.so"), &library).unwrap();
+    run(command(compiler[0])
+        .args(&compiler[1..])
+        .args(["-g", "-O1", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-Iinclude", source])
+        .args(["-pthread", "-ldl", "-o"])
+        .arg(&program)
+        .arg(&library)
+        .arg("-Wl,-rpath,$ORIGIN"));
+    program
+}
+
 /// target/release, where the library is that `cargo build --release` makes of the present sources.
 /// `cargo test` alone leaves an old one there, or none.
 pub fn release_folder() -> PathBuf {

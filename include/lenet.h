@@ -8,8 +8,9 @@
  *   lenet_last_error() says what, where and which value. The library prints nothing and never aborts
  *   the process because of its input.
  * - Pointers must not be NULL unless it is said that they may. A buffer is a pointer and its number
- *   of elements; the library keeps no pointer of the caller's after a call. A pointer that is not
- *   aligned for its type is LENET_ERROR_INVALID_ARGUMENT.
+ *   of elements; the library keeps no pointer of the caller's after a call. A pointer to
+ *   numbers or to a handle that is not aligned for its type is LENET_ERROR_INVALID_ARGUMENT;
+ *   structs need not be aligned.
  * - Structs begin with struct_size, the caller's sizeof. They grow only at the end: a smaller one
  *   gets defaults for the rest; a larger one must be zero where this library does not know it.
  * - Images are n x height x width, row-major: float in [0, 1], or in the _u8 functions bytes that

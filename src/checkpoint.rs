@@ -13,7 +13,7 @@ use crate::architecture::{Activation, Architecture, CONV2_CHANNELS, Pooling};
 use crate::engine::Normalization;
 use crate::error::{Code, Error, Result};
 use crate::failpoint;
-use crate::model::{Epoch, Model, Options, check_finite};
+use crate::model::{Epoch, MAX_COUNT, Model, Options, check_finite};
 use crate::optimizer::{Optimizer, Rule};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
@@ -159,8 +159,7 @@ fn load_lenet(
         consumed: metadata.epoch_consumed,
         count: metadata.epoch_count,
     };
-    // Counters that training cannot reach would overflow.
-    let reachable = epoch.index.max(metadata.step) <= i64::MAX as u64;
+    let reachable = epoch.index.max(metadata.step) <= MAX_COUNT;
     if !reachable || (epoch.consumed > 0 && epoch.consumed >= epoch.count) {
         let message = format!("metadata: impossible progress: step {}, {epoch:?}", metadata.step);
         return Err(Error::new(Code::Corrupt, message));

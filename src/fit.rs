@@ -4,7 +4,7 @@ use crate::dataset::Dataset;
 use crate::engine::{Images, Pixels, argmax};
 use crate::error::{Code, Error, Result};
 use crate::failpoint;
-use crate::model::{Epoch, Model, State, reserve};
+use crate::model::{Epoch, MAX_COUNT, Model, State, reserve};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -110,7 +110,8 @@ pub fn fit(
             labels.extend(batch.iter().map(|&i| train.labels()[i as usize]));
             epoch.consumed += batch.len() as u64;
             if epoch.consumed == count {
-                epoch = Epoch { index: epoch.index + 1, consumed: 0, count: 0 };
+                let index = (epoch.index + 1).min(MAX_COUNT);
+                epoch = Epoch { index, consumed: 0, count: 0 };
             }
             let result = training.step_checked(&images, &labels, epoch)?;
             failpoint::point();

@@ -52,6 +52,10 @@ impl Options {
     }
 }
 
+/// Where steps and epochs stop being counted: nobody trains that long, but a forged file may begin
+/// there. Other programs read the numbers as signed.
+pub const MAX_COUNT: u64 = i64::MAX as u64;
+
 /// Where `fit` stands in its data, so that an interrupted epoch can be finished later.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Epoch {
@@ -368,7 +372,7 @@ impl Training<'_> {
         epoch: Epoch,
         loss: f32,
     ) -> Result<()> {
-        let number = state.step + 1;
+        let number = (state.step + 1).min(MAX_COUNT);
         let mut next = match self.model.spare().take() {
             Some(spare) if is_unshared(&spare) => spare,
             _ => Arc::new(State {

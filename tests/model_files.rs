@@ -380,6 +380,22 @@ fn metadata_is_strict() {
     load_refused("height", &file.bytes(), LENET_ERROR_INCOMPATIBLE, &["fc1.weight"]);
 }
 
+/// Whatever can be loaded can be trained, saved and loaded again.
+#[test]
+fn the_last_step_and_epoch_stay_the_last() {
+    let last = json!(i64::MAX);
+    let mut file = File::of(&trained(&adamw()));
+    for key in ["step", "epoch"] {
+        file.set_metadata(key, last.clone());
+    }
+    let model = Model::from_bytes(&file.bytes());
+    model.fit(&Dataset::new(&MadeData::new(8, 16, 3)), 1, 4);
+    let again = File::of(&Model::from_bytes(&model.bytes()));
+    let metadata = again.metadata.unwrap();
+    assert_eq!((&metadata["step"], &metadata["epoch"]), (&last, &last));
+    assert_eq!(metadata["epoch_consumed"], json!(0));
+}
+
 #[test]
 fn headers_that_lie_are_refused() {
     let bytes = trained(&small_with_momentum()).bytes();

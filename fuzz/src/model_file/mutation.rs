@@ -132,7 +132,7 @@ const NAMES: [&str; 8] = [
 const WORDS: [&str; 8] = ["sigmoid", "tanh", "relu", "avg", "max", "sgd", "adamw", "Relu"];
 
 /// Header and data.
-pub fn split(bytes: &[u8]) -> (&[u8], &[u8]) {
+fn split(bytes: &[u8]) -> (&[u8], &[u8]) {
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     bytes[8..].split_at(length)
 }

@@ -59,7 +59,7 @@ check:
 
 # command:Debian package
 TOOLS := gcc:gcc g++:g++ clang:clang clang++:clang git:git nm:binutils readelf:binutils \
-    pkg-config:pkg-config strace:strace valgrind:valgrind $(PYTHON):python3
+    pkg-config:pkg-config strace:strace valgrind:valgrind abidiff:abigail-tools $(PYTHON):python3
 
 check-tools:
 	@command -v $(CARGO) >/dev/null || { echo 'cargo is missing: https://rustup.rs' >&2; exit 1; }

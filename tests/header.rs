@@ -1,113 +1,19 @@
 //! The promises of include/lenet.h to a C programmer: it compiles everywhere without a warning, says
-//! of each function all there is to know, is what the library has, and never changes under a program
-//! that was built with version 1 (`header/abi_1.txt` is what such a program relies on).
+//! of each function all there is to know, and is what the library has.
 
 // Functions without arguments, or with a number.
 #![allow(clippy::undocumented_unsafe_blocks)]
 
 #[path = "support/command.rs"]
 mod command;
+#[path = "support/header_items.rs"]
+mod header_items;
 
-use command::{command, release_folder, root, run};
+use command::{command, output_of, release_folder, root, run};
+use header_items::{header, items};
 use lenet::ffi::*;
 use std::ffi::CStr;
-use std::fmt::Write as _;
 use std::fs;
-use std::mem::offset_of;
-
-fn header() -> String {
-    fs::read_to_string(root().join("include/lenet.h")).unwrap()
-}
-
-// ---- the header, read
-
-/// A #define, type, field or function of the header.
-struct Item {
-    /// The comment above it, without stars.
-    doc: String,
-    /// On one line, up to its `;` or `{`, without `struct` before a type's name.
-    declaration: String,
-    /// The struct that a field belongs to.
-    within: Option<String>,
-}
-
-impl Item {
-    /// The last word; of functions and macros the one before the parameters or the value.
-    fn name(&self) -> &str {
-        let head = match self.declaration.strip_prefix("#define ") {
-            Some(macro_) => macro_.split(' ').next().unwrap(),
-            None if self.is_function() => self.declaration.split('(').next().unwrap(),
-            // A pointer to a function: `typedef int32_t (*name)(...)`
-            None => self.declaration.split(")(").next().unwrap(),
-        };
-        head.rsplit([' ', '*']).next().unwrap()
-    }
-
-    fn is_function(&self) -> bool {
-        let a_type_or_macro = self.declaration.starts_with(['#', 't']);
-        self.within.is_none() && !a_type_or_macro && self.declaration.contains('(')
-    }
-
-    /// Of a #define with a number.
-    fn value(&self) -> Option<i32> {
-        self.declaration.strip_prefix("#define ")?.split_once(' ')?.1.parse().ok()
-    }
-
-    fn parameters(&self) -> Vec<&str> {
-        let list = self.declaration.split_once('(').unwrap().1.trim_end_matches(')');
-        list.split(", ")
-            .filter(|parameter| *parameter != "void")
-            .map(|parameter| parameter.rsplit([' ', '*']).next().unwrap())
-            .collect()
-    }
-}
-
-fn items() -> Vec<Item> {
-    let header = header().replace("\\\n", " "); // a #define on two lines
-    let (mut items, mut doc, mut within) = (Vec::new(), String::new(), None);
-    let mut rest = header.trim_start();
-    while !rest.is_empty() {
-        let length;
-        if rest.starts_with("/*") {
-            length = rest.find("*/").expect("the comment's end") + 2;
-            let lines = rest[..length].lines().map(|line| line.trim_matches(['/', '*', ' ']));
-            doc = lines.collect::<Vec<_>>().join("\n").trim().to_string();
-        } else if rest.starts_with("//") {
-            length = rest.find('\n').expect("the line's end");
-        } else if rest.starts_with('#') {
-            length = rest.find('\n').unwrap_or(rest.len());
-            let declaration = one_line(&rest[..length]);
-            if declaration.starts_with("#define") {
-                items.push(Item { doc, declaration, within: None });
-            }
-            doc = String::new();
-        } else {
-            let end = rest.find([';', '{', '}']).expect("the declaration's end");
-            let declaration = one_line(&rest[..end]);
-            length = end + 1;
-            let item = Item { doc, declaration, within: within.clone() };
-            match &rest[end..length] {
-                "{" if item.declaration.starts_with("typedef") => {
-                    within = Some(item.name().to_string());
-                    items.push(item);
-                }
-                ";" if within.as_ref() == Some(&item.declaration) => within = None, // `} name;`
-                ";" => items.push(item),
-                _ => {} // extern "C" { }
-            }
-            doc = String::new();
-        }
-        rest = rest[length..].trim_start();
-    }
-    assert!(items.len() > 100, "only {} items were read", items.len());
-    items
-}
-
-/// Without line breaks, and without `struct` before a type's name.
-fn one_line(text: &str) -> String {
-    let words: Vec<&str> = text.split_whitespace().filter(|word| *word != "struct").collect();
-    words.join(" ").replace("(struct ", "(")
-}
 
 // ---- compiles everywhere
 
@@ -257,124 +163,4 @@ fn header_and_library_have_the_same_version() {
 
     assert_eq!(unsafe { CStr::from_ptr(lenet_version()) }.to_str().unwrap(), text);
     assert_eq!(lenet_version_number(), number);
-}
-
-// ---- does not change
-
-/// Compiles, links with the shared library and runs.
-fn output_of(program: &str) -> String {
-    let folder = tempfile::tempdir().unwrap();
-    let (source, binary) = (folder.path().join("program.c"), folder.path().join("program"));
-    fs::write(&source, program).unwrap();
-    let library = release_folder().join("liblenet.so");
-    std::os::unix::fs::symlink(&library, folder.path().join("liblenet.so.1")).unwrap();
-    run(command("cc")
-        .args(["-std=c99", "-Wall", "-Wextra", "-Werror", "-Iinclude"])
-        .args([&source, &library])
-        .arg("-o")
-        .args([&binary])
-        .arg("-Wl,-rpath,$ORIGIN"));
-    run(command(binary.to_str().unwrap()).current_dir(folder.path()))
-}
-
-/// What a compiled program relies on, one line each: prototypes, values, sizes and offsets.
-fn abi() -> String {
-    let items = items();
-    let mut abi = String::from("functions\n");
-    for function in items.iter().filter(|item| item.is_function()) {
-        writeln!(abi, "  {}", function.declaration).unwrap();
-    }
-    abi += "\nconstants\n";
-    let version = |item: &&Item| item.name().starts_with("LENET_VERSION");
-    for constant in items.iter().filter(|item| item.value().is_some() && !version(item)) {
-        writeln!(abi, "  {} {}", constant.name(), constant.value().unwrap()).unwrap();
-    }
-    abi += "\ntypes\n";
-    let is_type = |item: &&Item| item.within.is_none() && item.declaration.starts_with("typedef");
-    let has_fields = |name: &str| items.iter().any(|item| item.within.as_deref() == Some(name));
-    for item in items.iter().filter(is_type).filter(|item| !has_fields(item.name())) {
-        writeln!(abi, "  {}", item.declaration).unwrap();
-    }
-    abi += "\nstructs with 64-bit pointers: size, offsets\n";
-    let mut program = String::from("#include <lenet.h>\n#include <stdio.h>\nint main(void) {\n");
-    for item in &items {
-        let name = item.name();
-        let (text, number) = match &item.within {
-            None if has_fields(name) => (format!("  {name}"), format!("sizeof({name})")),
-            None => continue,
-            Some(of) => (format!("    {}", item.declaration), format!("offsetof({of}, {name})")),
-        };
-        writeln!(program, "    printf(\"{text} %u\\n\", (unsigned){number});").unwrap();
-    }
-    abi + &output_of(&(program + "    return 0;\n}\n"))
-}
-
-/// Adding to the end of a list is a new minor version: the snapshot gets the new lines. Any other
-/// difference breaks programs that exist.
-#[test]
-#[cfg(target_pointer_width = "64")]
-fn the_abi_is_that_of_version_1() {
-    let (expected, actual) = (include_str!("header/abi_1.txt"), abi());
-    let file = root().join("target/abi.txt");
-    fs::write(&file, &actual).unwrap();
-    let difference = actual.lines().zip(expected.lines()).find(|(a, b)| a != b);
-    assert!(actual == expected, "{difference:?}; compare tests/header/abi_1.txt with {file:?}");
-}
-
-/// The same structs as Rust lays them out.
-#[test]
-fn rust_and_c_agree_on_every_struct() {
-    let abi = abi();
-    let mut c = abi.split("offsets\n").nth(1).unwrap().lines();
-    let last_words = |line: &str| {
-        let mut words = line.trim_start().rsplit([' ', '*']);
-        let number: usize = words.next().unwrap().parse().unwrap();
-        (words.next().unwrap().to_string(), number)
-    };
-    macro_rules! same {
-        ($($type:ident { $($field:ident),* })*) => {
-            $(
-                assert_eq!(last_words(c.next().unwrap()), (stringify!($type).into(), size_of::<$type>()));
-                $(assert_eq!(
-                    last_words(c.next().unwrap()),
-                    (stringify!($field).into(), offset_of!($type, $field)),
-                    "in {}", stringify!($type)
-                );)*
-            )*
-        };
-    }
-    same! {
-        lenet_options { struct_size, device, device_index, num_threads, height, width, classes,
-            activation, pooling, optimizer, seed, learning_rate, momentum, weight_decay, input_mean,
-            input_std }
-        lenet_layer { struct_size, channels, height, width, parameters, name, kind }
-        lenet_fit_options { struct_size, epochs, batch_size, schedule }
-        lenet_progress { struct_size, epoch, epochs, event, step, steps, loss, accuracy,
-            validation_loss, validation_accuracy, images_per_second }
-        lenet_metrics { struct_size, reserved, count, correct, loss, accuracy }
-    }
-    assert_eq!(c.next(), None);
-}
-
-/// The library exports the header's functions and nothing else, under the name that programs look
-/// for, and stays mapped when it is closed.
-#[test]
-#[cfg(target_os = "linux")]
-fn the_shared_library_has_the_headers_functions_only() {
-    let library = release_folder().join("liblenet.so");
-    let symbols = run(command("nm").args(["-D", "--defined-only"]).arg(&library));
-    let mut exported: Vec<&str> =
-        symbols.lines().map(|line| line.rsplit(' ').next().unwrap()).collect();
-    exported.sort();
-    let items = items();
-    let mut declared: Vec<&str> =
-        items.iter().filter(|item| item.is_function()).map(Item::name).collect();
-    declared.sort();
-    assert_eq!(exported, declared);
-
-    let dynamic = run(command("readelf").args(["-d", "-W"]).arg(&library));
-    let name = concat!("Library soname: [liblenet.so.", env!("CARGO_PKG_VERSION_MAJOR"), "]");
-    assert!(dynamic.contains(name), "{dynamic}");
-    let flags = dynamic.lines().find(|line| line.contains("FLAGS_1")).unwrap_or_default();
-    assert!(flags.contains("NODELETE"), "{dynamic}");
 }

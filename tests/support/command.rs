@@ -98,6 +98,15 @@ pub fn linked_program(folder: &Path, compiler: &[&str], source: &str) -> PathBuf
     program
 }
 
+/// What a C program says, compiled, linked and run.
+pub fn output_of(source: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("program.c");
+    std::fs::write(&path, source).unwrap();
+    let program = linked_program(folder.path(), &["cc", "-std=c99"], path.to_str().unwrap());
+    run(&mut command(program.to_str().unwrap()))
+}
+
 /// target/release, where the library is that `cargo build --release` makes of the present sources.
 /// `cargo test` alone leaves an old one there, or none.
 pub fn release_folder() -> PathBuf {

@@ -101,9 +101,11 @@ check-build: all
 check-samples:
 	@$(MAKE) --no-print-directory -C examples run-quickstart run-quickstart-cpp run-custom-loop EPOCHS=2
 
-# All with the engine of this CPU, then those that need a build that panics, and then what computes with the two others.
+# All with the engine of this CPU and the shared library, then C programs with the static one, those that need a build
+# that panics, and what computes with the two other engines.
 check-test:
 	$(CARGO) test --release --locked
+	LENET_TEST_LINK=static $(CARGO) test --release --locked --test abi --test callbacks --test leaving --test saving
 	$(CARGO) test --release --locked --features failpoints --test panics
 	LENET_ENGINE=portable $(CARGO) test --release --locked --test reference --test training
 	LENET_ENGINE=candle $(CARGO) test --release --locked --test reference --test training

@@ -84,17 +84,25 @@ pub const VALGRIND: [&str; 5] = [
     "--fair-sched=yes",
 ];
 
-/// Compiles a program of the tests into `folder`, beside a link with the library's SONAME.
+/// Compiles a program of the tests into `folder`, beside a link with the library's SONAME; where
+/// LENET_TEST_LINK is static, with liblenet.a and what lenet.pc lists instead.
 pub fn linked_program(folder: &Path, compiler: &[&str], source: &str) -> PathBuf {
-    let (program, library) = (folder.join("program"), folder.join("liblenet.so.1"));
-    std::os::unix::fs::symlink(release_folder().join("liblenet.so"), &library).unwrap();
-    run(command(compiler[0])
+    let program = folder.join("program");
+    let mut compile = command(compiler[0]);
+    compile
         .args(&compiler[1..])
-        .args(["-g", "-O1", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-Iinclude", source])
-        .args(["-pthread", "-ldl", "-o"])
-        .arg(&program)
-        .arg(&library)
-        .arg("-Wl,-rpath,$ORIGIN"));
+        .args(["-g", "-O1", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-Iinclude", source, "-o"])
+        .arg(&program);
+    if std::env::var("LENET_TEST_LINK").is_ok_and(|how| how == "static") {
+        let pc = std::fs::read_to_string(root().join("lenet.pc.in")).unwrap();
+        let private = pc.lines().find_map(|line| line.strip_prefix("Libs.private: ")).unwrap();
+        compile.arg(release_folder().join("liblenet.a")).args(private.split(' '));
+    } else {
+        let library = folder.join("liblenet.so.1");
+        std::os::unix::fs::symlink(release_folder().join("liblenet.so"), &library).unwrap();
+        compile.arg(library).args(["-Wl,-rpath,$ORIGIN", "-pthread"]);
+    }
+    run(&mut compile);
     program
 }
 

@@ -40,10 +40,8 @@ pub fn replace(path: &Path, contents: &[u8]) -> Result<()> {
         Err(e) => return Err(Error::io("look at", path, &e)),
     };
     // A bare file name has the empty path for a parent.
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let folder = parent.unwrap_or(Path::new("."));
     let mut temporary = tempfile::Builder::new()
         .prefix(".lenet-")
         .permissions(Permissions::from_mode(0o666))

@@ -289,6 +289,8 @@ fn files_that_cannot_be_read_say_which() {
         LENET_ERROR_IO,
         &["/dev/null: not a regular file"],
     );
+    // A regular file that cannot be read where nothing is mapped, as at its beginning.
+    folder.refuse(Path::new("/proc/self/mem"), &labels, LENET_ERROR_IO, &["/proc/self/mem"]);
     let invalid = LENET_ERROR_INVALID_ARGUMENT;
     folder.refuse(Path::new(""), &labels, invalid, &["images_path is empty"]);
     folder.refuse(&images, Path::new(""), invalid, &["labels_path is empty"]);

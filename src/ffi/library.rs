@@ -1,6 +1,6 @@
 //! Functions about the library itself.
 
-use super::check::{constant, output};
+use super::check::{Constant, constant, output};
 use super::guard::{self, fence, fence_or};
 use super::types::*;
 use crate::engine::{self, DeviceChoice};
@@ -21,13 +21,10 @@ pub extern "C" fn lenet_version() -> *const c_char {
 /// @return The number. Any thread. Since 1.0.
 #[unsafe(no_mangle)]
 pub extern "C" fn lenet_version_number() -> u32 {
+    // Not covered: the compiler calls it.
     const fn number(text: &str) -> u32 {
-        let (bytes, mut i, mut value) = (text.as_bytes(), 0, 0);
-        while i < bytes.len() {
-            value = value * 10 + (bytes[i] - b'0') as u32;
-            i += 1;
-        }
-        value
+        let Ok(number) = u32::from_str_radix(text, 10) else { panic!("the version has numbers") };
+        number
     }
     const NUMBER: u32 = number(env!("CARGO_PKG_VERSION_MAJOR")) * 10_000
         + number(env!("CARGO_PKG_VERSION_MINOR")) * 100
@@ -91,7 +88,7 @@ pub extern "C" fn lenet_last_error() -> *const c_char {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn lenet_device_count(device: i32, count: *mut u32) -> lenet_status {
     fence(|| {
-        let device = device_choice(device)?;
+        let device = constant("device", device, &DEVICES)?;
         // SAFETY: one u32 (header).
         let count = unsafe { output("count", count, 1) }?;
         count.write(&[engine::device_count(device)]);
@@ -99,15 +96,8 @@ pub unsafe extern "C" fn lenet_device_count(device: i32, count: *mut u32) -> len
     })
 }
 
-/// A LENET_DEVICE_ constant.
-pub(super) fn device_choice(device: i32) -> crate::error::Result<DeviceChoice> {
-    constant(
-        "device",
-        device,
-        &[
-            (LENET_DEVICE_CPU, "LENET_DEVICE_CPU", DeviceChoice::Cpu),
-            (LENET_DEVICE_CUDA, "LENET_DEVICE_CUDA", DeviceChoice::Cuda),
-            (LENET_DEVICE_AUTO, "LENET_DEVICE_AUTO", DeviceChoice::Auto),
-        ],
-    )
-}
+pub(super) const DEVICES: [Constant<DeviceChoice>; 3] = [
+    (LENET_DEVICE_CPU, "LENET_DEVICE_CPU", DeviceChoice::Cpu),
+    (LENET_DEVICE_CUDA, "LENET_DEVICE_CUDA", DeviceChoice::Cuda),
+    (LENET_DEVICE_AUTO, "LENET_DEVICE_AUTO", DeviceChoice::Auto),
+];

@@ -2,10 +2,10 @@
 
 use super::check::*;
 use super::guard::fence;
-use super::library::device_choice;
+use super::library::DEVICES;
 use super::types::*;
 use crate::architecture::{Activation, Architecture, Pooling};
-use crate::engine::{DeviceChoice, Normalization};
+use crate::engine::Normalization;
 use crate::error::{Code, Error, Result};
 use crate::model::{Model, Options};
 use crate::optimizer::{Optimizer, Rule};
@@ -313,7 +313,7 @@ unsafe fn read_options(options: *const lenet_options) -> Result<Options> {
         // SAFETY: the caller's promise is the same.
         o = unsafe { input_struct("options", options, o) }?;
     }
-    let device = device_choice(o.device)?;
+    let device = constant("device", o.device, &DEVICES)?;
     if o.device_index < 0 {
         return Err(Error::invalid(format!(
             "device_index is {}; it must be at least 0",
@@ -347,11 +347,7 @@ fn to_c(options: &Options) -> lenet_options {
     let architecture = options.architecture;
     lenet_options {
         struct_size: size_of::<lenet_options>() as u32,
-        device: match options.device {
-            DeviceChoice::Cpu => LENET_DEVICE_CPU,
-            DeviceChoice::Cuda => LENET_DEVICE_CUDA,
-            DeviceChoice::Auto => LENET_DEVICE_AUTO,
-        },
+        device: number(options.device, &DEVICES),
         device_index: options.device_index,
         num_threads: options.num_threads,
         height: architecture.height() as u32,

@@ -24,7 +24,7 @@ BENCH := target/bench
 BENCH_VENV := target/bench-venv
 
 .DEFAULT_GOAL := all
-.PHONY: all help check fuzz torture install uninstall reference bench bench-kernels clean
+.PHONY: all help check fuzz coverage races torture install uninstall reference bench bench-kernels clean
 
 all:
 	$(CARGO) build --release --locked
@@ -34,6 +34,8 @@ help:
 	@echo 'check      everything that guards the project; what CI runs. Its steps, one at a time:'
 	@echo '           $(STEPS:%=check-%)'
 	@echo 'fuzz       hostile files and calls, FUZZ_SECONDS=$(FUZZ_SECONDS) for each of three targets'
+	@echo 'coverage   the lines of the library that its tests run; fails where it is too little'
+	@echo 'races      ThreadSanitizer over a model that many threads use, and over a race that it must find'
 	@echo 'torture    the tests of promises to the host for hours'
 	@echo 'install    PREFIX=$(PREFIX) LIBDIR=$(LIBDIR) INCLUDEDIR=$(INCLUDEDIR) DESTDIR=$(DESTDIR)'
 	@echo 'uninstall  the same settings: remove what install put there'
@@ -120,7 +122,8 @@ torture:
 # Not a step of check yet: the first build with AddressSanitizer takes many minutes.
 FUZZ_SECONDS := 60
 FUZZ := RUSTC_BOOTSTRAP=1 PATH="$(CURDIR)/target/tools/bin:$$PATH" $(CARGO) fuzz
-FUZZ_PROGRAMS := target/fuzz/$(shell rustc -vV | sed -n 's/^host: //p')/release
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+FUZZ_PROGRAMS = target/fuzz/$(HOST)/release
 
 target/tools/bin/cargo-fuzz:
 	$(CARGO) install --quiet cargo-fuzz --version 0.13.2 --locked --root target/tools
@@ -135,6 +138,37 @@ fuzz: target/tools/bin/cargo-fuzz
 	        -len_control=0 -max_len=1024 -artifact_prefix=target/fuzz/found/ -print_final_stats=1 \
 	        target/fuzz/corpus/$$target tests/corpus/$$target || exit 1; \
 	done
+
+target/tools/bin/cargo-llvm-cov:
+	rustup component add llvm-tools
+	$(CARGO) install --quiet cargo-llvm-cov --version 0.9.1 --locked --root target/tools
+
+# The tests that run in the library's own process; those that drive C programs use another build of it.
+COVERING := --lib --test panics --test bad_input --test model_files --test idx_files --test training --test resume \
+    --test reference --test robust_training --test float_environment --test process --test consistency
+
+coverage: export PATH := $(CURDIR)/target/tools/bin:$(PATH)
+coverage: export CARGO_TARGET_DIR := $(CURDIR)/target/coverage
+coverage: target/tools/bin/cargo-llvm-cov
+	$(CARGO) llvm-cov clean --workspace
+	$(CARGO) llvm-cov --no-report --release --locked --features failpoints $(COVERING)
+	for engine in portable candle; do \
+	    LENET_ENGINE=$$engine $(CARGO) llvm-cov --no-report --release --locked --features failpoints \
+	        --test reference --test training || exit 1; \
+	done
+	$(CARGO) llvm-cov report --release --lcov --output-path target/coverage/lcov.info
+	$(PYTHON) tests/coverage.py target/coverage/lcov.info
+
+# The standard library is built with it too: a lock that ThreadSanitizer does not see is a race to it.
+RACES := target/races
+RACE_TEST = RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=thread $(CARGO) test --release --locked --target-dir $(RACES) \
+    --target $(HOST) -Zbuild-std --test consistency --
+
+races:
+	rustup component add rust-src
+	$(RACE_TEST) --nocapture
+	! $(RACE_TEST) --ignored two_threads_write_one_buffer >$(RACES)/seeded.log 2>&1
+	grep 'ThreadSanitizer: data race' $(RACES)/seeded.log
 
 # ---- install: what is there already is not built again, so it works where root has no cargo
 

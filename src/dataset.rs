@@ -161,6 +161,7 @@ fn read_up_to(reader: &mut impl Read, limit: usize, out: &mut Vec<u8>, path: &Pa
         Err(e) if is_bad_data(&e) => {
             Err(Error::new(Code::Corrupt, format!("{}: {e}", path.display())))
         }
+        // Not covered: a disk that fails after the file's first bytes.
         Err(e) => Err(Error::io("read", path, &e)),
     }
 }

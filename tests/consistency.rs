@@ -103,3 +103,28 @@ fn every_result_is_of_one_published_step() {
     println!("{rounds} rounds of {STEPS} steps; {changes} times a thread saw a later step");
     assert!(changes > rounds * PREDICTING, "the threads hardly saw training");
 }
+
+/// What no caller may do, for `make races`: ThreadSanitizer must see that both write.
+#[test]
+#[ignore = "a race on purpose"]
+fn two_threads_write_one_buffer() {
+    struct Shared(*mut u8);
+    unsafe impl Sync for Shared {}
+    let data = MadeData::new(40, 16, 3);
+    let model = Model::create(&support::small_with_momentum());
+    let mut classes = vec![0; 40];
+    let shared = Shared(classes.as_mut_ptr());
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let (model, to) = (&model, &shared);
+                for _ in 0..100 {
+                    support::ok(unsafe {
+                        let images = data.images.as_ptr();
+                        lenet_predict_u8(model.0, images, 40, to.0, std::ptr::null_mut())
+                    });
+                }
+            });
+        }
+    });
+}

@@ -8,8 +8,13 @@
 // What each pointer must be is said in lenet.h; here the wrong ones are wrong on purpose.
 #![allow(clippy::undocumented_unsafe_blocks)]
 
+#[path = "support/command.rs"]
+mod command;
+#[path = "support/header_items.rs"]
+mod header_items;
 mod support;
 
+use header_items::{Item, header, items};
 use lenet::ffi::*;
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -1125,39 +1130,22 @@ enum Kind {
     AlignedPointer,
 }
 
-fn header() -> String {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/include/lenet.h");
-    std::fs::read_to_string(path).unwrap()
-}
-
 fn header_functions() -> Vec<Function> {
-    let header = header();
-    let documented = header.split("/**").filter_map(|part| part.split_once("*/"));
-    let functions: Vec<Function> = documented
-        .filter_map(|(text, declaration)| {
-            let (declaration, _) = declaration.split_once(';')?;
-            let (head, parameters) = declaration.trim().strip_suffix(')')?.split_once('(')?;
-            let name = head.rsplit([' ', '*']).next()?;
-            let is_function = name.starts_with("lenet_") && !head.starts_with("typedef");
-            is_function.then(|| Function {
-                name: name.into(),
-                parameters: parameters.split(',').filter_map(parameter).collect(),
-                text: text.into(),
-            })
-        })
-        .collect();
-    let declarations = header.lines().filter(|line| line.ends_with(");")).count();
+    let functions = items().into_iter().filter(Item::is_function);
+    let function = |item: Item| Function {
+        name: item.name().into(),
+        parameters: item.parameters().into_iter().map(parameter).collect(),
+        text: item.doc,
+    };
+    let functions: Vec<Function> = functions.map(function).collect();
+    let declarations = header().lines().filter(|line| line.ends_with(");")).count();
     // The progress function's type is the one that is no function.
     assert_eq!(functions.len(), declarations - 1, "a declaration that this test cannot read");
     functions
 }
 
-fn parameter(text: &str) -> Option<Parameter> {
-    let text = text.trim();
-    if text == "void" {
-        return None;
-    }
-    let (kind, name) = text.rsplit_once([' ', '*'])?;
+fn parameter(text: &str) -> Parameter {
+    let (kind, name) = text.rsplit_once([' ', '*']).unwrap();
     let stars = text.matches('*').count();
     let anywhere = ["char", "uint8_t", "void", "_options", "lenet_layer", "lenet_metrics"];
     let kind = match stars {
@@ -1166,14 +1154,12 @@ fn parameter(text: &str) -> Option<Parameter> {
         1 if anywhere.iter().any(|&t| kind.contains(t)) => Kind::Pointer,
         _ => Kind::AlignedPointer,
     };
-    Some(Parameter { name: name.into(), kind })
+    Parameter { name: name.into(), kind }
 }
 
 fn header_fields(name: &str) -> Vec<String> {
-    let header = header();
-    let (_, body) = header.split_once(&format!("typedef struct {name} {{")).unwrap();
-    let (body, _) = body.split_once('}').unwrap();
-    let statements = body.split("*/").filter_map(|part| part.split_once(';'));
-    let names = statements.filter_map(|(field, _)| field.trim().rsplit([' ', '*']).next());
-    names.map(String::from).collect()
+    let fields = items().into_iter().filter(|item| item.within.as_deref() == Some(name));
+    let names: Vec<String> = fields.map(|item| item.name().into()).collect();
+    assert!(!names.is_empty(), "no struct {name} in the header");
+    names
 }

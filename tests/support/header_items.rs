@@ -29,7 +29,7 @@ impl Item {
             // A pointer to a function: `typedef int32_t (*name)(...)`
             None => self.declaration.split(")(").next().unwrap(),
         };
-        head.rsplit([' ', '*']).next().unwrap()
+        last_word(head)
     }
 
     pub fn is_function(&self) -> bool {
@@ -42,13 +42,16 @@ impl Item {
         self.declaration.strip_prefix("#define ")?.split_once(' ')?.1.parse().ok()
     }
 
+    /// With their types.
     pub fn parameters(&self) -> Vec<&str> {
         let list = self.declaration.split_once('(').unwrap().1.trim_end_matches(')');
-        list.split(", ")
-            .filter(|parameter| *parameter != "void")
-            .map(|parameter| parameter.rsplit([' ', '*']).next().unwrap())
-            .collect()
+        list.split(", ").filter(|parameter| *parameter != "void").collect()
     }
+}
+
+/// What a declaration declares.
+pub fn last_word(text: &str) -> &str {
+    text.rsplit([' ', '*']).next().unwrap()
 }
 
 pub fn items() -> Vec<Item> {

@@ -8,6 +8,7 @@ use crate::durable_file;
 use crate::error::{Code, Error, Result};
 use crate::failpoint;
 use crate::model::reserve;
+use crate::unique::Unique;
 use flate2::read::MultiGzDecoder;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -19,6 +20,7 @@ pub struct Dataset {
     labels: Vec<u8>,
     height: u32,
     width: u32,
+    number: Unique,
 }
 
 impl Dataset {
@@ -35,7 +37,7 @@ impl Dataset {
                 ),
             ));
         }
-        Ok(Dataset { images, labels, height, width })
+        Ok(Dataset { images, labels, height, width, number: Unique::next() })
     }
 
     /// Copies `labels.len()` images of height x width bytes.
@@ -46,7 +48,8 @@ impl Dataset {
             to.extend_from_slice(from);
             Ok::<_, Error>(to)
         };
-        Ok(Dataset { images: copy(images)?, labels: copy(labels)?, height, width })
+        let (images, labels) = (copy(images)?, copy(labels)?);
+        Ok(Dataset { images, labels, height, width, number: Unique::next() })
     }
 
     /// Bytes of `n` images, or why there cannot be so many.
@@ -75,6 +78,11 @@ impl Dataset {
 
     pub fn width(&self) -> u32 {
         self.width
+    }
+
+    /// Tells this dataset from any other.
+    pub fn number(&self) -> Unique {
+        self.number
     }
 
     pub fn images(&self) -> &[u8] {

@@ -1,7 +1,7 @@
 //! Epochs over a dataset: shuffling, progress, cancellation; and evaluation.
 
 use crate::dataset::Dataset;
-use crate::engine::{Images, Pixels, argmax};
+use crate::engine::{Images, Order, Pixels, argmax};
 use crate::error::{Code, Error, Result};
 use crate::failpoint;
 use crate::model::{Epoch, MAX_COUNT, Model, State, reserve};
@@ -104,7 +104,7 @@ pub fn fit(
             let images = Images {
                 pixels: Pixels::Byte(train.images()),
                 size: model.architecture().pixels(),
-                order: Some(batch),
+                order: Some(Order { indices: batch, dataset: train.number() }),
             };
             labels.clear();
             labels.extend(batch.iter().map(|&i| train.labels()[i as usize]));

@@ -25,6 +25,7 @@
 //! | `dataset` | labelled images, IDX files |
 //! | `checkpoint` | a model as a safetensors file and back |
 //! | `durable_file` | the whole old file or the whole new one |
+//! | `unique` | numbers that tell things apart |
 //! | `stock` | buffers that calls borrow and give back |
 //! | `failpoint` | where a test build panics |
 
@@ -51,6 +52,7 @@ mod optimizer;
 mod parameters;
 mod stock;
 mod turn;
+mod unique;
 
 #[cfg(feature = "kernel-benches")]
 #[doc(hidden)]

@@ -5,14 +5,13 @@
 //! of the C API never wait for training, and a step that fails leaves nothing to undo.
 
 use crate::architecture::Architecture;
-use crate::engine::{self, DeviceChoice, Engine, Images, Normalization, Pixels, argmax};
+use crate::engine::{self, DeviceChoice, Engine, Images, Normalization, Pixels, Values, argmax};
 use crate::error::{Code, Error, Result};
 use crate::failpoint;
 use crate::optimizer::{Optimizer, Step};
-use crate::parameters::Weights;
+use crate::parameters::{Weights, xavier};
 use crate::stock::Stock;
 use crate::turn::{Turn, TurnGuard};
-use candle_core::{DType, Tensor};
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -86,7 +85,7 @@ pub struct Model {
     /// What training writes in: the state before the published one, if no reader has it any more,
     /// and a gradient.
     spare: Mutex<Option<Arc<State>>>,
-    gradients: Stock<Tensor>,
+    gradients: Stock<Values>,
 }
 
 /// Loss and gradient in host memory.
@@ -100,17 +99,8 @@ const MAX_IMAGES: usize = i32::MAX as usize;
 
 impl Model {
     pub fn create(options: Options) -> Result<Self> {
-        let (options, engine) = open(options)?;
-        let averages = options.optimizer.state_names().len();
-        let device = engine.device();
-        let weights = Weights::xavier(options.architecture, options.seed, averages, device)?;
-        let state = State {
-            weights: Arc::new(weights),
-            learning_rate: options.learning_rate,
-            step: 0,
-            epoch: Epoch::default(),
-        };
-        Ok(Model::assemble(options, engine, state))
+        let parameters = xavier(options.architecture, options.seed);
+        Model::restore(options, &parameters, None, 0, Epoch::default())
     }
 
     /// A model that goes on from what was saved: flat parameters and averages, zeros if none are
@@ -129,17 +119,19 @@ impl Model {
             Some(averages) => rows.extend(averages.iter().map(Vec::as_slice)),
             None => rows.extend(options.optimizer.state_names().iter().map(|_| zeros.as_slice())),
         }
-        let weights = Weights::from_rows(options.architecture, &rows, engine.device())?;
+        let weights = Weights::new(options.architecture, engine.upload(&rows)?);
         let learning_rate = options.learning_rate;
         let state = State { weights: Arc::new(weights), learning_rate, step, epoch };
         Ok(Model::assemble(options, engine, state))
     }
 
-    /// A second model in the same state. States are never changed, so the two share it until one
-    /// of them trains.
+    /// A second model in the same state. States are never changed, so on a CPU the two share it
+    /// until one of them trains.
     pub fn try_clone(&self) -> Result<Self> {
         let (options, engine) = open(self.options.clone())?;
-        Ok(Model::assemble(options, engine, State::clone(&self.state())))
+        let state = self.state();
+        let weights = engine.adopt(&state.weights)?;
+        Ok(Model::assemble(options, engine, State { weights, ..State::clone(&state) }))
     }
 
     fn assemble(options: Options, engine: Box<dyn Engine>, state: State) -> Self {
@@ -240,19 +232,20 @@ impl Model {
         let gradient = self.take_gradient()?;
         let seen = self.engine.gradient(&self.state().weights, &images, labels, &gradient)?;
         failpoint::point();
-        let flat: Vec<f32> = gradient.to_vec1()?;
+        let flat = gradient.row(0)?;
         self.gradients.give_back(gradient);
         let loss = seen.loss as f32;
         check_finite_step("the gradient", loss, first_not_finite(&flat).is_none())?;
         Ok(HostGradient { loss, flat })
     }
 
-    fn take_gradient(&self) -> Result<Tensor> {
-        let make = || {
-            let count = self.architecture().parameter_count();
-            Ok(Tensor::zeros(count, DType::F32, self.engine.device())?)
-        };
-        self.gradients.take().map_or_else(make, Ok)
+    fn take_gradient(&self) -> Result<Values> {
+        self.gradients.take().map_or_else(|| self.upload_zeros(1), Ok)
+    }
+
+    fn upload_zeros(&self, rows: usize) -> Result<Values> {
+        let zeros = vec![0.0; self.architecture().parameter_count()];
+        self.engine.upload(&vec![zeros.as_slice(); rows])
     }
 
     fn check_batch<'a>(&self, pixels: Pixels<'a>, labels: &[u8]) -> Result<Images<'a>> {
@@ -337,7 +330,7 @@ impl Training<'_> {
     pub fn apply_gradients(&mut self, gradient: &[f32]) -> Result<()> {
         check_finite("gradients", gradient)?;
         let state = self.model.state();
-        let gradient = Tensor::from_slice(gradient, gradient.len(), self.model.engine.device())?;
+        let gradient = self.model.engine.upload(&[gradient])?;
         let epoch = state.epoch;
         self.finish_step(state, &gradient, epoch, 0.0)
     }
@@ -346,13 +339,11 @@ impl Training<'_> {
     pub fn set_parameters(&mut self, parameters: &[f32]) -> Result<()> {
         check_finite("parameters", parameters)?;
         let state = self.model.state();
-        let averages = 1..=self.model.options.optimizer.state_names().len();
-        let averages =
-            averages.map(|i| state.weights.row(i)).collect::<candle_core::Result<Vec<_>>>()?;
-        let mut rows = vec![parameters];
-        rows.extend(averages.iter().map(Vec::as_slice));
-        let device = self.model.engine.device();
-        let weights = Arc::new(Weights::from_rows(self.model.architecture(), &rows, device)?);
+        let present = state.weights.values().rows()?;
+        let mut rows: Vec<&[f32]> = present.iter().map(Vec::as_slice).collect();
+        rows[0] = parameters;
+        let values = self.model.engine.upload(&rows)?;
+        let weights = Arc::new(Weights::new(self.model.architecture(), values));
         self.model.publish(Arc::new(State { weights, ..State::clone(&state) }));
         Ok(())
     }
@@ -368,17 +359,19 @@ impl Training<'_> {
     fn finish_step(
         &mut self,
         state: Arc<State>,
-        gradient: &Tensor,
+        gradient: &Values,
         epoch: Epoch,
         loss: f32,
     ) -> Result<()> {
         let number = (state.step + 1).min(MAX_COUNT);
         let mut next = match self.model.spare().take() {
             Some(spare) if is_unshared(&spare) => spare,
-            _ => Arc::new(State {
-                weights: Arc::new(state.weights.zeros_like()?),
-                ..State::clone(&state)
-            }),
+            _ => {
+                let rows = 1 + self.model.options.optimizer.state_names().len();
+                let values = self.model.upload_zeros(rows)?;
+                let weights = Arc::new(Weights::new(self.model.architecture(), values));
+                Arc::new(State { weights, ..State::clone(&state) })
+            }
         };
         let shared = || Error::new(Code::Internal, "a state that is being written is shared");
         let following = Arc::get_mut(&mut next).ok_or_else(shared)?;
@@ -475,8 +468,8 @@ mod tests {
     struct BrokenEngine;
 
     impl Engine for BrokenEngine {
-        fn device(&self) -> &Device {
-            &Device::Cpu
+        fn upload(&self, rows: &[&[f32]]) -> Result<Values> {
+            Values::on(&Device::Cpu, rows)
         }
 
         fn logits(
@@ -490,11 +483,11 @@ mod tests {
             Ok(())
         }
 
-        fn gradient(&self, _: &Weights, _: &Images, _: &[u8], _: &Tensor) -> Result<Seen> {
+        fn gradient(&self, _: &Weights, _: &Images, _: &[u8], _: &Values) -> Result<Seen> {
             panic!("a defect");
         }
 
-        fn step(&self, _: Step, _: &Weights, _: &Tensor, _: &mut Weights) -> Result<bool> {
+        fn step(&self, _: Step, _: &Weights, _: &Values, _: &mut Weights) -> Result<bool> {
             Ok(true)
         }
     }

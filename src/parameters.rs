@@ -1,10 +1,12 @@
 //! The weights: flat f32 vectors, the named tensors as views of them, and how they are first drawn.
 
 use crate::architecture::Architecture;
-use candle_core::{Device, Result, Tensor, Var};
+use crate::engine::Values;
+use crate::error;
+use crate::unique::Unique;
+use candle_core::{Result, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What training changes: the parameters and, after them in the same tensor, the optimizer's
 /// running averages, each as long as the parameters.
@@ -13,92 +15,63 @@ pub struct Weights {
     architecture: Architecture,
     /// (1 + averages, parameter count). No clone of it leaves this struct, so whoever holds the
     /// struct alone may write it in place.
-    values: Tensor,
-    version: Version,
-}
-
-/// A number that no other values have had in this process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Version(u64);
-
-impl Version {
-    fn next() -> Self {
-        static LAST: AtomicU64 = AtomicU64::new(0);
-        Version(LAST.fetch_add(1, Ordering::Relaxed))
-    }
+    values: Values,
+    version: Unique,
 }
 
 impl Weights {
-    /// Flat parameters, then averages.
-    pub fn from_rows(architecture: Architecture, rows: &[&[f32]], device: &Device) -> Result<Self> {
-        let shape = (rows.len(), architecture.parameter_count());
-        let values = Tensor::from_vec(rows.concat(), shape, device)?;
-        Ok(Weights { architecture, values, version: Version::next() })
-    }
-
-    /// Drawn parameters, averages of zero.
-    ///
-    /// Weights from U(-a, a) with a = sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010, d2l's
-    /// `nn.init.xavier_uniform_`), biases from U(-b, b) with b = 1 / sqrt(fan_in) (PyTorch's
-    /// default for `Conv2d` and `Linear`). Candle's CPU generator cannot be seeded, so the draws
-    /// are ours.
-    pub fn xavier(
-        architecture: Architecture,
-        seed: u64,
-        averages: usize,
-        device: &Device,
-    ) -> Result<Self> {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut flat = Vec::with_capacity(architecture.parameter_count());
-        for spec in architecture.parameters() {
-            let bound = if spec.is_weight() {
-                (6.0 / (spec.fan_in + spec.fan_out) as f64).sqrt()
-            } else {
-                1.0 / (spec.fan_in as f64).sqrt()
-            };
-            let bound = bound as f32;
-            flat.extend((0..spec.len()).map(|_| rng.random_range(-bound..bound)));
-        }
-        let zeros = vec![0.0; flat.len()];
-        let mut rows = vec![zeros.as_slice(); 1 + averages];
-        rows[0] = &flat;
-        Weights::from_rows(architecture, &rows, device)
-    }
-
-    /// Others of the same shape, to be written.
-    pub fn zeros_like(&self) -> Result<Self> {
-        let (architecture, values) = (self.architecture, self.values.zeros_like()?);
-        Ok(Weights { architecture, values, version: Version::next() })
+    pub fn new(architecture: Architecture, values: Values) -> Self {
+        Weights { architecture, values, version: Unique::next() }
     }
 
     pub fn architecture(&self) -> Architecture {
         self.architecture
     }
 
-    pub fn values(&self) -> &Tensor {
+    pub fn values(&self) -> &Values {
         &self.values
     }
 
     /// The same, to be written in place.
-    pub fn values_mut(&mut self) -> &Tensor {
-        self.version = Version::next();
+    pub fn values_mut(&mut self) -> &Values {
+        self.version = Unique::next();
         &self.values
     }
 
     /// Of the values: what was derived from them holds for as long as this is the same.
-    pub fn version(&self) -> Version {
+    pub fn version(&self) -> Unique {
         self.version
     }
 
     /// The parameters (0) or one of the averages.
-    pub fn row(&self, i: usize) -> Result<Vec<f32>> {
-        self.values.get(i)?.to_vec1()
+    pub fn row(&self, i: usize) -> error::Result<Vec<f32>> {
+        self.values.row(i)
     }
 
     /// A copy of the parameters for candle's own operations.
     pub fn parameters(&self) -> Result<Parameters> {
-        Parameters::new(self.architecture, &self.values.get(0)?.copy()?)
+        Parameters::new(self.architecture, &self.values.tensor().get(0)?.copy()?)
     }
+}
+
+/// The first parameters of a model.
+///
+/// Weights from U(-a, a) with a = sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010, d2l's
+/// `nn.init.xavier_uniform_`), biases from U(-b, b) with b = 1 / sqrt(fan_in) (PyTorch's default for
+/// `Conv2d` and `Linear`). Candle's CPU generator cannot be seeded, so the draws are ours.
+pub fn xavier(architecture: Architecture, seed: u64) -> Vec<f32> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut flat = Vec::with_capacity(architecture.parameter_count());
+    for spec in architecture.parameters() {
+        let bound = if spec.is_weight() {
+            (6.0 / (spec.fan_in + spec.fan_out) as f64).sqrt()
+        } else {
+            1.0 / (spec.fan_in as f64).sqrt()
+        };
+        let bound = bound as f32;
+        flat.extend((0..spec.len()).map(|_| rng.random_range(-bound..bound)));
+    }
+    flat
 }
 
 /// The parameters as candle's autograd takes them: one variable, so that it gives one gradient.
@@ -152,7 +125,7 @@ mod tests {
     #[test]
     fn xavier_draws_fill_their_bounds_and_repeat() {
         let a = Architecture::new(28, 28, 10, Activation::Sigmoid, Pooling::Average).unwrap();
-        let draw = |seed| Weights::xavier(a, seed, 0, &Device::Cpu).unwrap().row(0).unwrap();
+        let draw = |seed| xavier(a, seed);
         let flat = draw(7);
         assert_eq!(flat, draw(7));
         assert_ne!(flat, draw(8));

@@ -1,19 +1,21 @@
 //! The plain engine: `network.rs` on a candle device, gradients by candle's autograd. For
 //! devices that the fused engine does not know, and to compare with it.
 //!
-//! Large batches are cut into chunks so that memory does not grow with the batch. Candle's CPU
-//! operations run on thread pools that candle makes once a process; they do not survive fork(), so
+//! Large batches are cut into chunks so that memory does not grow with the batch. A device may be
+//! far away: a dataset that batches are picked from is copied there once, a chunk's loss and logits
+//! come back together, and a step says in one number whether it is finite. Candle's CPU operations run on thread pools that candle makes once a process; they do not survive fork(), so
 //! a child of a process that used them is refused rather than left hanging.
 
-use super::{Engine, Images, Normalization, Pixels, Seen, argmax, chunks};
+use super::{Engine, Images, Normalization, Order, Pixels, Seen, Values, argmax, chunks};
 use crate::architecture::Architecture;
 use crate::error::{Code, Error, Result};
 use crate::network;
 use crate::optimizer::Step;
 use crate::parameters::Weights;
-use candle_core::{Device, Tensor};
+use crate::unique::Unique;
+use candle_core::{DType, Device, Tensor};
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Images in flight at once: about 70 MB of activations for 28x28 in training.
 const CHUNK: usize = 256;
@@ -21,11 +23,13 @@ const CHUNK: usize = 256;
 pub struct CandleEngine {
     device: Device,
     normalization: Normalization,
+    /// The pixels of the dataset that batches were picked from last, (images, pixels) of u8.
+    dataset: Mutex<Option<(Unique, Tensor)>>,
 }
 
 impl CandleEngine {
     pub fn new(device: Device, normalization: Normalization) -> Self {
-        CandleEngine { device, normalization }
+        CandleEngine { device, normalization, dataset: Mutex::default() }
     }
 
     /// Images of the batch as the network sees them: (range, 1, height, width).
@@ -35,22 +39,59 @@ impl CandleEngine {
         images: &Images,
         range: Range<usize>,
     ) -> Result<Tensor> {
-        let mut pixels = Vec::with_capacity(range.len() * images.size);
-        for i in range.clone() {
-            match images.image(i) {
-                Pixels::Float(image) => pixels.extend_from_slice(image),
-                Pixels::Byte(image) => pixels.extend(image.iter().map(|&p| f32::from(p) / 255.0)),
+        let pixels = match (images.pixels, images.order) {
+            (Pixels::Byte(pixels), Some(order)) => {
+                let order = Order { indices: &order.indices[range.clone()], ..order };
+                self.pick(pixels, images.size, order)?
             }
-        }
-        pixels.iter_mut().for_each(|pixel| *pixel = self.normalization.of(*pixel));
+            (Pixels::Byte(pixels), None) => {
+                let pixels = &pixels[range.start * images.size..range.end * images.size];
+                Tensor::from_slice(pixels, (range.len(), images.size), &self.device)?
+            }
+            (Pixels::Float(_), _) => {
+                let mut pixels = Vec::with_capacity(range.len() * images.size);
+                for i in range.clone() {
+                    if let Pixels::Float(image) = images.image(i) {
+                        pixels.extend_from_slice(image);
+                    }
+                }
+                Tensor::from_vec(pixels, (range.len(), images.size), &self.device)?
+            }
+        };
+        // Candle divides by a number with a multiplication, which rounds otherwise.
+        let divide = |x: Tensor, by: f32| x.broadcast_div(&Tensor::new(by, &self.device)?);
+        let pixels = match images.pixels {
+            Pixels::Byte(_) => divide(pixels.to_dtype(DType::F32)?, 255.0)?,
+            Pixels::Float(_) => pixels,
+        };
+        let Normalization { mean, std } = self.normalization;
+        let pixels = divide((pixels - mean)?, std as f32)?;
         let shape = (range.len(), 1, architecture.height(), architecture.width());
-        Ok(Tensor::from_vec(pixels, shape, &self.device)?)
+        Ok(pixels.reshape(shape)?)
+    }
+
+    /// Images of a dataset whose `pixels` are copied to the device unless they are there.
+    fn pick(&self, pixels: &[u8], size: usize, order: Order) -> Result<Tensor> {
+        let mut dataset = self.dataset.lock().unwrap_or_else(PoisonError::into_inner);
+        let there = match &*dataset {
+            Some((number, there)) if *number == order.dataset => there,
+            _ => {
+                *dataset = None; // before the next one needs room
+                let shape = (pixels.len() / size, size);
+                let copy = Tensor::from_slice(pixels, shape, &self.device)?;
+                &dataset.insert((order.dataset, copy)).1
+            }
+        };
+        let indices = Tensor::from_slice(order.indices, order.indices.len(), &self.device)?;
+        Ok(there.index_select(&indices, 0)?)
     }
 }
 
 impl Engine for CandleEngine {
-    fn device(&self) -> &Device {
-        &self.device
+    fn upload(&self, rows: &[&[f32]]) -> Result<Values> {
+        let values = Values::on(&self.device, rows)?;
+        self.device.synchronize()?;
+        Ok(values)
     }
 
     fn logits(
@@ -76,11 +117,12 @@ impl Engine for CandleEngine {
         weights: &Weights,
         images: &Images,
         labels: &[u8],
-        gradient: &Tensor,
+        gradient: &Values,
     ) -> Result<Seen> {
         refuse_forked_child()?;
         let parameters = weights.parameters()?;
         let n = labels.len();
+        let gradient = gradient.tensor().get(0)?;
         let mut sum = gradient.zeros_like()?;
         let mut seen = Seen::default();
         for chunk in chunks(0..n, CHUNK) {
@@ -96,12 +138,14 @@ impl Engine for CandleEngine {
                 .get(parameters.flat())
                 .ok_or_else(|| Error::new(Code::Internal, "the parameters got no gradient"))?;
             sum = (sum + gradient)?;
-            seen.loss += f64::from(part.to_scalar::<f32>()?);
-            let rows: Vec<Vec<f32>> = logits.to_vec2()?;
-            let hits = rows.iter().zip(labels);
-            seen.correct += hits.filter(|&(row, &label)| argmax(row) == usize::from(label)).count();
+            let part = Tensor::cat(&[part.reshape(1)?, logits.flatten_all()?], 0)?;
+            let part: Vec<f32> = part.to_vec1()?;
+            seen.loss += f64::from(part[0]);
+            let rows = part[1..].chunks_exact(weights.architecture().classes()).zip(labels);
+            seen.correct += rows.filter(|&(row, &label)| argmax(row) == usize::from(label)).count();
         }
         gradient.slice_set(&sum, 0, 0)?;
+        self.device.synchronize()?;
         Ok(seen)
     }
 
@@ -109,14 +153,15 @@ impl Engine for CandleEngine {
         &self,
         step: Step,
         now: &Weights,
-        gradient: &Tensor,
+        gradient: &Values,
         next: &mut Weights,
     ) -> Result<bool> {
         refuse_forked_child()?;
-        let result = step.apply(now.values(), gradient)?;
-        next.values().slice_set(&result, 0, 0)?;
-        let values: Vec<f32> = result.flatten_all()?.to_vec1()?;
-        Ok(values.iter().all(|value| value.is_finite()))
+        let result = step.apply(now.values().tensor(), &gradient.tensor().get(0)?)?;
+        next.values_mut().tensor().slice_set(&result, 0, 0)?;
+        // Zero times what is infinite or not a number is not a number.
+        let zero: f32 = (result * 0.0)?.sum_all()?.to_scalar()?;
+        Ok(zero == 0.0)
     }
 }
 

@@ -3,21 +3,24 @@
 
 mod candle;
 mod fused;
+mod values;
 
 #[cfg(feature = "kernel-benches")]
 pub use fused::benched;
 pub use fused::threads::THREAD_NAME;
+pub use values::Values;
 
 use self::candle::CandleEngine;
 use crate::error::{Code, Error, Result};
 use crate::optimizer::Step;
 use crate::parameters::Weights;
-use candle_core::{Device, Tensor};
+use crate::unique::Unique;
+use candle_core::Device;
 use fused::FusedEngine;
 use pulp::Arch;
 use std::ffi::{CStr, OsString};
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// A device as the caller asks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,14 +63,23 @@ pub struct Images<'a> {
     pub pixels: Pixels<'a>,
     /// Pixels of one image.
     pub size: usize,
-    /// The images of the batch as indices into `pixels`; none: all of them in order.
-    pub order: Option<&'a [u32]>,
+    /// None: all of them as they lie.
+    pub order: Option<Order<'a>>,
+}
+
+/// A batch picked from a dataset.
+#[derive(Clone, Copy)]
+pub struct Order<'a> {
+    /// The images of the batch, as indices into the dataset's pixels.
+    pub indices: &'a [u32],
+    /// The dataset's number: an engine with memory of its own copies a dataset there once.
+    pub dataset: Unique,
 }
 
 impl<'a> Images<'a> {
     pub fn count(&self) -> usize {
         match (self.order, self.pixels) {
-            (Some(order), _) => order.len(),
+            (Some(order), _) => order.indices.len(),
             (None, Pixels::Float(pixels)) => pixels.len() / self.size,
             (None, Pixels::Byte(pixels)) => pixels.len() / self.size,
         }
@@ -75,7 +87,7 @@ impl<'a> Images<'a> {
 
     /// The pixels of image `i` of the batch.
     fn image(&self, i: usize) -> Pixels<'a> {
-        let i = self.order.map_or(i, |order| order[i] as usize);
+        let i = self.order.map_or(i, |order| order.indices[i] as usize);
         let range = i * self.size..(i + 1) * self.size;
         match self.pixels {
             Pixels::Float(pixels) => Pixels::Float(&pixels[range]),
@@ -93,10 +105,18 @@ pub struct Seen {
     pub correct: usize,
 }
 
-/// Computes; owns no weights. Labels are below the class count and pixels finite: the model has
-/// checked them.
+/// Computes; owns no weights, but says where they are. Labels are below the class count and pixels
+/// finite: the model has checked them.
 pub trait Engine: Send + Sync {
-    fn device(&self) -> &Device;
+    /// Takes rows of floats, all of one length, to where this engine computes.
+    fn upload(&self, rows: &[&[f32]]) -> Result<Values>;
+
+    /// The weights of another engine for this one: the same where both compute in one place.
+    fn adopt(&self, weights: &Arc<Weights>) -> Result<Arc<Weights>> {
+        let rows = weights.values().rows()?;
+        let rows: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
+        Ok(Arc::new(Weights::new(weights.architecture(), self.upload(&rows)?)))
+    }
 
     /// Writes the logits of `images[range]`, (range, classes).
     fn logits(
@@ -107,14 +127,14 @@ pub trait Engine: Send + Sync {
         out: &mut [f32],
     ) -> Result<()>;
 
-    /// Writes the gradient of the batch's mean loss, flat like the parameters. `labels[i]` belongs
-    /// to image i of the batch.
+    /// Writes the gradient of the batch's mean loss, one row, flat like the parameters. `labels[i]`
+    /// belongs to image i of the batch.
     fn gradient(
         &self,
         weights: &Weights,
         images: &Images,
         labels: &[u8],
-        gradient: &Tensor,
+        gradient: &Values,
     ) -> Result<Seen>;
 
     /// Writes the weights after a step; says whether all are finite.
@@ -122,7 +142,7 @@ pub trait Engine: Send + Sync {
         &self,
         step: Step,
         now: &Weights,
-        gradient: &Tensor,
+        gradient: &Values,
         next: &mut Weights,
     ) -> Result<bool>;
 }

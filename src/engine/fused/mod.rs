@@ -33,17 +33,18 @@ pub mod benched {
     pub use crate::architecture::{Activation, Architecture, Pooling};
 }
 
-use super::{Engine, Images, Normalization, Seen};
+use super::{Engine, Images, Normalization, Seen, Values};
 use crate::error::{Code, Error, Result};
 use crate::optimizer::Step;
 use crate::parameters::Weights;
 use crate::stock::Stock;
-use candle_core::{CpuStorage, Device, InplaceOp2, InplaceOp3, Layout, Storage, Tensor};
+use candle_core::{CpuStorage, Device, InplaceOp2, InplaceOp3, Layout, Storage};
 use input::Loader;
 use passes::{Batch, Logits, LossAndGradient, Workspace};
 use pulp::Arch;
 use std::cell::Cell;
 use std::ops::Range;
+use std::sync::Arc;
 use step::FusedStep;
 use threads::Pool;
 
@@ -78,8 +79,12 @@ impl FusedEngine {
 }
 
 impl Engine for FusedEngine {
-    fn device(&self) -> &Device {
-        &Device::Cpu
+    fn upload(&self, rows: &[&[f32]]) -> Result<Values> {
+        Values::on(&Device::Cpu, rows)
+    }
+
+    fn adopt(&self, weights: &Arc<Weights>) -> Result<Arc<Weights>> {
+        Ok(Arc::clone(weights))
     }
 
     fn logits(
@@ -89,7 +94,7 @@ impl Engine for FusedEngine {
         range: Range<usize>,
         out: &mut [f32],
     ) -> Result<()> {
-        let (storage, layout) = weights.values().storage_and_layout();
+        let (storage, layout) = weights.values().tensor().storage_and_layout();
         let Storage::Cpu(storage) = &*storage else {
             return Err(Error::new(Code::Internal, "the weights are not on the CPU"));
         };
@@ -105,11 +110,11 @@ impl Engine for FusedEngine {
         weights: &Weights,
         images: &Images,
         labels: &[u8],
-        gradient: &Tensor,
+        gradient: &Values,
     ) -> Result<Seen> {
         let seen = Cell::new(Ok(Seen::default()));
         let op = GradientOp { engine: self, weights, images, labels, seen };
-        gradient.inplace_op2(weights.values(), &op)?;
+        gradient.tensor().inplace_op2(weights.values().tensor(), &op)?;
         let mut seen = op.seen.into_inner()?;
         seen.loss /= labels.len() as f64;
         Ok(seen)
@@ -119,11 +124,12 @@ impl Engine for FusedEngine {
         &self,
         step: Step,
         now: &Weights,
-        gradient: &Tensor,
+        gradient: &Values,
         next: &mut Weights,
     ) -> Result<bool> {
         let op = StepOp { arch: self.arch, step, finite: Cell::new(false) };
-        next.values_mut().inplace_op3(now.values(), gradient, &op)?;
+        let (next, now) = (next.values_mut().tensor(), now.values().tensor());
+        next.inplace_op3(now, gradient.tensor(), &op)?;
         Ok(op.finite.get())
     }
 }
@@ -216,12 +222,21 @@ mod tests {
     use crate::architecture::{Activation, Architecture, Pooling};
     use crate::engine::{Pixels, argmax};
     use crate::network;
-    use crate::parameters::Parameters;
-    use candle_core::DType;
+    use crate::parameters::{Parameters, xavier};
+    use candle_core::{DType, Tensor};
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
     const NORMALIZATION: Normalization = Normalization { mean: 0.3, std: 0.4 };
+
+    fn made_weights(architecture: Architecture, seed: u64) -> Weights {
+        let values = Values::on(&Device::Cpu, &[&xavier(architecture, seed)]).unwrap();
+        Weights::new(architecture, values)
+    }
+
+    fn zeros(architecture: Architecture) -> Values {
+        Values::on(&Device::Cpu, &[&vec![0.0; architecture.parameter_count()]]).unwrap()
+    }
 
     /// Images with a border of zeros and noise inside, labels in turn.
     fn made_batch(architecture: Architecture, n: usize, seed: u64) -> (Vec<u8>, Vec<u8>) {
@@ -255,7 +270,7 @@ mod tests {
         labels: &[u8],
     ) -> candle_core::Result<(Vec<f64>, f64, Vec<f64>)> {
         let architecture = weights.architecture();
-        let flat = weights.values().get(0)?.to_dtype(DType::F64)?;
+        let flat = weights.values().tensor().get(0)?.to_dtype(DType::F64)?;
         let parameters = Parameters::new(architecture, &flat)?;
         let Normalization { mean, std } = NORMALIZATION;
         let pixels: Vec<f64> =
@@ -273,7 +288,7 @@ mod tests {
     }
 
     fn compare(architecture: Architecture, arch: Arch, n: usize, seed: u64) -> Result<(), String> {
-        let weights = Weights::xavier(architecture, 11, 0, &Device::Cpu).unwrap();
+        let weights = made_weights(architecture, 11);
         let (pixels, labels) = made_batch(architecture, n, seed);
         let (logits, loss, gradient) = oracle(&weights, &pixels, &labels).unwrap();
 
@@ -286,11 +301,11 @@ mod tests {
         let hits = ours.chunks(architecture.classes()).zip(&labels);
         let hits = hits.filter(|(row, label)| argmax(row) == usize::from(**label)).count();
 
-        let ours = Tensor::zeros(gradient.len(), DType::F32, &Device::Cpu).unwrap();
+        let ours = zeros(architecture);
         let seen = engine.gradient(&weights, &images, &labels, &ours).unwrap();
         check_close("loss", &[seen.loss as f32], &[loss])?;
         assert_eq!(seen.correct, hits);
-        let ours: Vec<f32> = ours.to_vec1().unwrap();
+        let ours = ours.row(0).unwrap();
         for spec in architecture.parameters() {
             check_close(spec.name, &ours[spec.range()], &gradient[spec.range()])?;
         }
@@ -359,7 +374,7 @@ mod tests {
     #[test]
     fn the_number_of_threads_changes_no_bit() {
         for architecture in every_combination(16, 20, 5) {
-            let weights = Weights::xavier(architecture, 3, 0, &Device::Cpu).unwrap();
+            let weights = made_weights(architecture, 3);
             for n in [1, 70, 300] {
                 let (pixels, labels) = made_batch(architecture, n, 7);
                 let images = Images {
@@ -371,10 +386,9 @@ mod tests {
                     let engine = FusedEngine::new(Arch::new(), threads, NORMALIZATION);
                     let mut logits = vec![0.0; n * architecture.classes()];
                     engine.logits(&weights, &images, 0..n, &mut logits).unwrap();
-                    let count = architecture.parameter_count();
-                    let gradient = Tensor::zeros(count, DType::F32, &Device::Cpu).unwrap();
+                    let gradient = zeros(architecture);
                     let seen = engine.gradient(&weights, &images, &labels, &gradient).unwrap();
-                    (logits, seen.loss, seen.correct, gradient.to_vec1::<f32>().unwrap())
+                    (logits, seen.loss, seen.correct, gradient.row(0).unwrap())
                 };
                 let one = run(1);
                 for threads in [2, 3, 8] {

@@ -13,7 +13,7 @@ use super::tile::Geometry;
 use crate::architecture::Architecture;
 use crate::engine::{Images, Seen, argmax, chunks};
 use crate::error::Result;
-use crate::parameters::Version;
+use crate::unique::Unique;
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
 use std::sync::Mutex;
@@ -28,7 +28,7 @@ pub struct Workspace {
     /// Those of the second convolution once more, for single images.
     weights2: Memory,
     /// What both are of, and whether for training.
-    prepared: Option<(Version, bool)>,
+    prepared: Option<(Unique, bool)>,
     single: Memory,
     /// One for each thread.
     chunks: Vec<Memory>,
@@ -92,7 +92,7 @@ pub struct Batch<'a> {
     pub architecture: Architecture,
     /// All parameters, flat.
     pub flat: &'a [f32],
-    pub version: Version,
+    pub version: Unique,
     pub images: &'a Images<'a>,
     pub loader: &'a Loader,
     pub pool: &'a Pool,

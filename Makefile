@@ -20,11 +20,13 @@ MAJOR := $(firstword $(subst ., ,$(VERSION)))
 HEADERS := include/lenet.h include/lenet.hpp
 SOURCES := Cargo.toml Cargo.lock build.rs cbindgen.toml $(shell find src -name '*.rs')
 REFERENCE_VENV := target/reference-venv
+CUDA := target/cuda
 BENCH := target/bench
 BENCH_VENV := target/bench-venv
 
 .DEFAULT_GOAL := all
-.PHONY: all help check fuzz coverage races torture install uninstall reference bench bench-kernels clean
+.PHONY: all help check fuzz coverage races torture cuda check-cuda install install-cuda uninstall reference bench \
+    bench-kernels clean
 
 all:
 	$(CARGO) build --release --locked
@@ -37,7 +39,10 @@ help:
 	@echo 'coverage   the lines of the library that its tests run; fails where it is too little'
 	@echo 'races      ThreadSanitizer over a model that many threads use, and over a race that it must find'
 	@echo 'torture    the tests of promises to the host for hours'
+	@echo 'cuda       $(CUDA)/liblenet_cuda.so.1, for models on NVIDIA GPUs (downloads the toolkit; 20 minutes)'
+	@echo 'check-cuda build and test it; the tests that need a GPU run where there is one'
 	@echo 'install    PREFIX=$(PREFIX) LIBDIR=$(LIBDIR) INCLUDEDIR=$(INCLUDEDIR) DESTDIR=$(DESTDIR)'
+	@echo 'install-cuda the same settings: liblenet_cuda.so.1 beside it'
 	@echo 'uninstall  the same settings: remove what install put there'
 	@echo 'reference  compute tests/reference anew with PyTorch (downloads it)'
 	@echo 'bench      measure beside PyTorch, ONNX Runtime and candle (downloads them) into docs/benchmarks;'
@@ -93,7 +98,7 @@ check-format:
 
 check-lint:
 	$(CARGO) clippy --release --all-targets --locked -- -D warnings
-	$(CARGO) clippy --release --all-targets --all-features --locked -- -D warnings
+	$(CARGO) clippy --release --all-targets --features failpoints,kernel-benches --locked -- -D warnings
 
 check-doc:
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --release --no-deps --locked
@@ -181,6 +186,27 @@ races:
 	! $(RACE_TEST) --ignored two_threads_write_one_buffer >$(RACES)/seeded.log 2>&1
 	grep 'ThreadSanitizer: data race' $(RACES)/seeded.log
 
+# ---- CUDA: built without a GPU, with NVIDIA's toolkit from PyPI
+
+# GPUs of this compute capability or a later one: 80 is Ampere. From 90 on the code would run on one generation only.
+CUDA_COMPUTE_CAP := 80
+CUDA_CARGO = CUDA_HOME='$(CURDIR)/$(CUDA)/toolkit' CUDA_COMPUTE_CAP=$(CUDA_COMPUTE_CAP) CUDARC_CUDA_VERSION=13000 \
+    CUDAFORGE_THREADS=$$(nproc) CARGO_TARGET_DIR='$(CURDIR)/$(CUDA)/build' $(CARGO)
+
+cuda:
+	cuda/toolkit.sh $(PYTHON) $(CUDA)
+	$(CUDA_CARGO) build --release --locked --lib --features cuda
+	cp $(CUDA)/build/release/liblenet.so $(CUDA)/liblenet_cuda.so.1
+
+check-cuda: cuda
+	$(CUDA_CARGO) clippy --release --lib --locked --features cuda -- -D warnings
+	LENET_TEST_CUDA_PLUGIN='$(CURDIR)/$(CUDA)/liblenet_cuda.so.1' LENET_TEST_CUDA_LIBRARIES='$(CURDIR)/$(CUDA)/toolkit/lib' \
+	    $(CARGO) test --release --locked --test plugin -- --ignored the_cuda_plugin
+	if [ -e /dev/nvidiactl ]; then \
+	    LD_LIBRARY_PATH='$(CURDIR)/$(CUDA):$(CURDIR)/$(CUDA)/toolkit/lib' \
+	        $(CARGO) test --release --locked --test plugin -- --ignored a_gpu; \
+	else echo 'no NVIDIA GPU here: nothing was run on one'; fi
+
 # ---- install: what is there already is not built again, so it works where root has no cargo
 
 SHARED := $(DESTDIR)$(LIBDIR)/liblenet.so
@@ -201,8 +227,12 @@ install: $(RELEASE)/liblenet.so
 	    -e 's|@INCLUDEDIR@|$(INCLUDEDIR:$(PREFIX)/%=$${prefix}/%)|' \
 	    lenet.pc.in | $(INSTALL) -m 644 /dev/stdin '$(PC)'
 
+install-cuda:
+	$(INSTALL) -d '$(DESTDIR)$(LIBDIR)'
+	$(INSTALL) -m 755 $(CUDA)/liblenet_cuda.so.1 '$(DESTDIR)$(LIBDIR)/liblenet_cuda.so.$(MAJOR)'
+
 uninstall:
-	rm -f '$(SHARED)' '$(SHARED).$(MAJOR)' '$(SHARED).$(VERSION)' '$(DESTDIR)$(LIBDIR)/liblenet.a' '$(PC)'
+	rm -f '$(DESTDIR)$(LIBDIR)/liblenet_cuda.so.$(MAJOR)' '$(SHARED)' '$(SHARED).$(MAJOR)' '$(SHARED).$(VERSION)' '$(DESTDIR)$(LIBDIR)/liblenet.a' '$(PC)'
 	rm -f $(HEADERS:include/%='$(DESTDIR)$(INCLUDEDIR)/%')
 
 # ---- the rest

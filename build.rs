@@ -61,7 +61,8 @@ fn version_macros() -> String {
 fn link_arguments() {
     if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
         let major = env::var("CARGO_PKG_VERSION_MAJOR").expect("cargo sets the version");
-        println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,liblenet.so.{major}");
+        let name = if env::var_os("CARGO_FEATURE_CUDA").is_some() { "lenet_cuda" } else { "lenet" };
+        println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,lib{name}.so.{major}");
         // dlclose() must not unmap the code of destructors that run when a thread ends.
         println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
     }

@@ -44,7 +44,7 @@
 #define LENET_DEVICE_CPU 0
 
 /**
- * An NVIDIA GPU.
+ * An NVIDIA GPU, which needs liblenet_cuda.so.1 beside this library, or else where the loader looks.
  */
 #define LENET_DEVICE_CUDA 1
 
@@ -151,7 +151,7 @@ typedef struct lenet_options {
      */
     int32_t device_index;
     /**
-     * Threads that may compute, at most 1024. 0: as many as this process may use (affinity,
+     * Threads of the CPU that may compute, at most 1024. 0: as many as this process may use (affinity,
      * cgroup). 1: no thread is ever made. Threads live for the length of a call, small batches
      * stay on the caller's; the number changes no bit of any result.
      */

@@ -64,9 +64,13 @@ impl fmt::Display for Error {
     }
 }
 
-/// Candle refuses only what this library should have checked before, so its errors are ours.
+/// Candle refuses only what this library should have checked before, so its errors are ours; but a
+/// GPU's memory may be full, which candle has no code for.
 impl From<candle_core::Error> for Error {
     fn from(error: candle_core::Error) -> Self {
-        Error::new(Code::Internal, format!("candle: {error}"))
+        let message = format!("candle: {error}");
+        let full = ["CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED"];
+        let full = full.iter().any(|name| message.contains(name));
+        Error::new(if full { Code::OutOfMemory } else { Code::Internal }, message)
     }
 }

@@ -5,7 +5,7 @@
 //! which a call walks through them:
 //!
 //! ```text
-//! C caller -> ffi -> model -> engine -> kernels
+//! C caller -> ffi -> model -> engine -> kernels, or a plugin
 //!                      |-> checkpoint -> durable_file
 //!              dataset -|
 //! ```
@@ -18,6 +18,7 @@
 //! | `network` | LeNet in candle's operations: definition and oracle |
 //! | `parameters` | the flat parameter vector, its views, its first draw |
 //! | `engine` | how a batch is computed: fused for CPUs, candle's operations for the rest |
+//! | `plugin` | an engine in another shared library: CUDA, which not every host has |
 //! | `optimizer` | SGD with momentum, AdamW |
 //! | `model` | the handle: published state, one training step |
 //! | `turn` | whose turn it is to change a model |
@@ -29,8 +30,9 @@
 //! | `stock` | buffers that calls borrow and give back |
 //! | `failpoint` | where a test build panics |
 
-// `unsafe` is allowed in `ffi`, which must believe C about its pointers, and in two files of the fused
-// engine: memory of its own alignment, and jobs that threads borrow. The kernels do without.
+// `unsafe` is allowed in `ffi` and `plugin`, which must believe C about its pointers, and in two
+// files of the fused engine: memory of its own alignment, and jobs that threads borrow. The kernels
+// do without.
 #![deny(unsafe_code)]
 #![cfg_attr(feature = "kernel-benches", allow(missing_docs))]
 
@@ -50,6 +52,7 @@ mod model;
 mod network;
 mod optimizer;
 mod parameters;
+mod plugin;
 mod stock;
 mod turn;
 mod unique;
@@ -57,6 +60,9 @@ mod unique;
 #[cfg(feature = "kernel-benches")]
 #[doc(hidden)]
 pub use engine::benched as kernels;
+
+#[doc(hidden)]
+pub use plugin::on_cpu as plugin_on_cpu;
 
 #[cfg(feature = "failpoints")]
 #[doc(hidden)]

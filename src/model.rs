@@ -448,6 +448,7 @@ fn open(options: Options) -> Result<(Options, Box<dyn Engine>)> {
         options.device,
         options.device_index,
         options.num_threads,
+        options.architecture,
         options.normalization,
     )?;
     // AUTO's index chooses among GPUs; the CPU that it may become is the only one.

@@ -49,8 +49,8 @@ impl Weights {
     }
 
     /// A copy of the parameters for candle's own operations.
-    pub fn parameters(&self) -> Result<Parameters> {
-        Parameters::new(self.architecture, &self.values.tensor().get(0)?.copy()?)
+    pub fn parameters(&self) -> error::Result<Parameters> {
+        Ok(Parameters::new(self.architecture, &self.values.tensor()?.get(0)?.copy()?)?)
     }
 }
 

@@ -11,4 +11,13 @@ impl Unique {
         static LAST: AtomicU64 = AtomicU64::new(0);
         Unique(LAST.fetch_add(1, Ordering::Relaxed))
     }
+
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
+    /// As another library's `next` gave it: to be compared with its others only.
+    pub fn numbered(number: u64) -> Self {
+        Unique(number)
+    }
 }

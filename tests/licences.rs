@@ -95,6 +95,8 @@ fn every_dependency_may_be_passed_on() {
     let metadata = run(command("cargo").args([
         "metadata",
         "--locked",
+        "--features",
+        "cuda",
         "--format-version",
         "1",
         "--filter-platform",

@@ -39,23 +39,18 @@ impl CandleEngine {
         images: &Images,
         range: Range<usize>,
     ) -> Result<Tensor> {
+        let n = range.len();
+        let images = images.part(range);
         let pixels = match (images.pixels, images.order) {
-            (Pixels::Byte(pixels), Some(order)) => {
-                let order = Order { indices: &order.indices[range.clone()], ..order };
-                self.pick(pixels, images.size, order)?
-            }
+            (Pixels::Byte(pixels), Some(order)) => self.pick(pixels, images.size, order)?,
             (Pixels::Byte(pixels), None) => {
-                let pixels = &pixels[range.start * images.size..range.end * images.size];
-                Tensor::from_slice(pixels, (range.len(), images.size), &self.device)?
+                Tensor::from_slice(pixels, (n, images.size), &self.device)?
             }
-            (Pixels::Float(_), _) => {
-                let mut pixels = Vec::with_capacity(range.len() * images.size);
-                for i in range.clone() {
-                    if let Pixels::Float(image) = images.image(i) {
-                        pixels.extend_from_slice(image);
-                    }
-                }
-                Tensor::from_vec(pixels, (range.len(), images.size), &self.device)?
+            (Pixels::Float(pixels), None) => {
+                Tensor::from_slice(pixels, (n, images.size), &self.device)?
+            }
+            (Pixels::Float(_), Some(_)) => {
+                return Err(Error::new(Code::Internal, "a dataset has bytes"));
             }
         };
         // Candle divides by a number with a multiplication, which rounds otherwise.
@@ -66,7 +61,7 @@ impl CandleEngine {
         };
         let Normalization { mean, std } = self.normalization;
         let pixels = divide((pixels - mean)?, std as f32)?;
-        let shape = (range.len(), 1, architecture.height(), architecture.width());
+        let shape = (n, 1, architecture.height(), architecture.width());
         Ok(pixels.reshape(shape)?)
     }
 
@@ -122,7 +117,7 @@ impl Engine for CandleEngine {
         refuse_forked_child()?;
         let parameters = weights.parameters()?;
         let n = labels.len();
-        let gradient = gradient.tensor().get(0)?;
+        let gradient = gradient.tensor()?.get(0)?;
         let mut sum = gradient.zeros_like()?;
         let mut seen = Seen::default();
         for chunk in chunks(0..n, CHUNK) {
@@ -157,8 +152,8 @@ impl Engine for CandleEngine {
         next: &mut Weights,
     ) -> Result<bool> {
         refuse_forked_child()?;
-        let result = step.apply(now.values().tensor(), &gradient.tensor().get(0)?)?;
-        next.values_mut().tensor().slice_set(&result, 0, 0)?;
+        let result = step.apply(now.values().tensor()?, &gradient.tensor()?.get(0)?)?;
+        next.values_mut().tensor()?.slice_set(&result, 0, 0)?;
         // Zero times what is infinite or not a number is not a number.
         let zero: f32 = (result * 0.0)?.sum_all()?.to_scalar()?;
         Ok(zero == 0.0)

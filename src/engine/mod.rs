@@ -5,15 +5,17 @@ mod candle;
 mod fused;
 mod values;
 
+pub use self::candle::CandleEngine;
 #[cfg(feature = "kernel-benches")]
 pub use fused::benched;
 pub use fused::threads::THREAD_NAME;
 pub use values::Values;
 
-use self::candle::CandleEngine;
+use crate::architecture::Architecture;
 use crate::error::{Code, Error, Result};
 use crate::optimizer::Step;
 use crate::parameters::Weights;
+use crate::plugin;
 use crate::unique::Unique;
 use candle_core::Device;
 use fused::FusedEngine;
@@ -82,6 +84,23 @@ impl<'a> Images<'a> {
             (Some(order), _) => order.indices.len(),
             (None, Pixels::Float(pixels)) => pixels.len() / self.size,
             (None, Pixels::Byte(pixels)) => pixels.len() / self.size,
+        }
+    }
+
+    /// The images of the batch in this range.
+    pub fn part(&self, range: Range<usize>) -> Images<'a> {
+        let pixels = |range: Range<usize>| range.start * self.size..range.end * self.size;
+        match (self.order, self.pixels) {
+            (Some(order), _) => {
+                let order = Some(Order { indices: &order.indices[range], ..order });
+                Images { order, ..*self }
+            }
+            (None, Pixels::Float(all)) => {
+                Images { pixels: Pixels::Float(&all[pixels(range)]), ..*self }
+            }
+            (None, Pixels::Byte(all)) => {
+                Images { pixels: Pixels::Byte(&all[pixels(range)]), ..*self }
+            }
         }
     }
 
@@ -200,22 +219,23 @@ impl CpuEngine {
 pub fn description() -> &'static CStr {
     match CpuEngine::chosen() {
         #[cfg(target_arch = "x86_64")]
-        Ok(CpuEngine::Fused(Arch::V4(_))) => c"CPU: fused engine, AVX-512; CUDA: not built in",
+        Ok(CpuEngine::Fused(Arch::V4(_))) => c"CPU: fused engine, AVX-512; CUDA: as a plugin",
         #[cfg(target_arch = "x86_64")]
-        Ok(CpuEngine::Fused(Arch::V3(_))) => c"CPU: fused engine, AVX2 and FMA; CUDA: not built in",
+        Ok(CpuEngine::Fused(Arch::V3(_))) => c"CPU: fused engine, AVX2 and FMA; CUDA: as a plugin",
         #[cfg(target_arch = "aarch64")]
-        Ok(CpuEngine::Fused(Arch::Neon(_))) => c"CPU: fused engine, NEON; CUDA: not built in",
-        Ok(CpuEngine::Fused(_)) => c"CPU: fused engine, no vectors; CUDA: not built in",
-        Ok(CpuEngine::Candle) => c"CPU: candle's operations; CUDA: not built in",
-        Err(_) => c"CPU: LENET_ENGINE names no engine that this CPU has; CUDA: not built in",
+        Ok(CpuEngine::Fused(Arch::Neon(_))) => c"CPU: fused engine, NEON; CUDA: as a plugin",
+        Ok(CpuEngine::Fused(_)) => c"CPU: fused engine, no vectors; CUDA: as a plugin",
+        Ok(CpuEngine::Candle) => c"CPU: candle's operations; CUDA: as a plugin",
+        Err(_) => c"CPU: LENET_ENGINE names no engine that this CPU has; CUDA: as a plugin",
     }
 }
 
 /// Devices of a kind that `open` would accept.
 pub fn device_count(choice: DeviceChoice) -> u32 {
     match choice {
-        DeviceChoice::Cpu | DeviceChoice::Auto => 1,
-        DeviceChoice::Cuda => 0,
+        DeviceChoice::Cpu => 1,
+        DeviceChoice::Cuda => plugin::device_count().unwrap_or(0),
+        DeviceChoice::Auto => plugin::device_count().unwrap_or(0).max(1),
     }
 }
 
@@ -224,19 +244,22 @@ pub fn open(
     choice: DeviceChoice,
     index: i32,
     num_threads: u32,
+    architecture: Architecture,
     normalization: Normalization,
 ) -> Result<(Box<dyn Engine>, DeviceChoice)> {
-    let unavailable = |message: String| Err(Error::new(Code::DeviceUnavailable, message));
+    let cuda = || {
+        let engine = plugin::open(index, architecture, normalization)?;
+        Ok((engine, DeviceChoice::Cuda))
+    };
+    let cpu = || Ok((CpuEngine::chosen()?.open(num_threads, normalization), DeviceChoice::Cpu));
     match choice {
-        DeviceChoice::Cuda => unavailable(
-            "device is LENET_DEVICE_CUDA; this build of lenet has no CUDA engine".into(),
-        ),
-        DeviceChoice::Cpu if index != 0 => {
-            unavailable(format!("device_index is {index}; there is one CPU device, index 0"))
-        }
-        DeviceChoice::Cpu | DeviceChoice::Auto => {
-            Ok((CpuEngine::chosen()?.open(num_threads, normalization), DeviceChoice::Cpu))
-        }
+        DeviceChoice::Cuda => cuda(),
+        DeviceChoice::Auto => cuda().or_else(|_: Error| cpu()),
+        DeviceChoice::Cpu if index != 0 => Err(Error::new(
+            Code::DeviceUnavailable,
+            format!("device_index is {index}; there is one CPU device, index 0"),
+        )),
+        DeviceChoice::Cpu => cpu(),
     }
 }
 

@@ -41,7 +41,8 @@ pub fn fence_or<T>(otherwise: T, body: impl FnOnce() -> Result<T>) -> T {
     }
 }
 
-fn catch<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
+/// Runs what must neither panic through nor print.
+pub fn catch<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
     let _inside = float_environment::Inside::enter();
     silence_panics();
     // A progress callback may call back into the library: fences nest.

@@ -27,6 +27,7 @@ mod types;
 mod usage;
 
 pub use data::*;
+pub(crate) use guard::catch;
 pub use library::*;
 pub use model::*;
 pub use parameters::*;

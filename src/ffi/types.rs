@@ -53,7 +53,7 @@ pub const LENET_ERROR_INTERNAL: lenet_status = 18;
 
 /// The CPU.
 pub const LENET_DEVICE_CPU: i32 = 0;
-/// An NVIDIA GPU.
+/// An NVIDIA GPU, which needs liblenet_cuda.so.1 beside this library, or else where the loader looks.
 pub const LENET_DEVICE_CUDA: i32 = 1;
 /// An NVIDIA GPU where one can be used, else the CPU.
 pub const LENET_DEVICE_AUTO: i32 = 2;
@@ -109,7 +109,7 @@ pub struct lenet_options {
     pub device: i32,
     /// Which device of that kind, from 0.
     pub device_index: i32,
-    /// Threads that may compute, at most 1024. 0: as many as this process may use (affinity,
+    /// Threads of the CPU that may compute, at most 1024. 0: as many as this process may use (affinity,
     /// cgroup). 1: no thread is ever made. Threads live for the length of a call, small batches
     /// stay on the caller's; the number changes no bit of any result.
     pub num_threads: u32,

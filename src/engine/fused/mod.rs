@@ -94,7 +94,7 @@ impl Engine for FusedEngine {
         range: Range<usize>,
         out: &mut [f32],
     ) -> Result<()> {
-        let (storage, layout) = weights.values().tensor().storage_and_layout();
+        let (storage, layout) = weights.values().tensor()?.storage_and_layout();
         let Storage::Cpu(storage) = &*storage else {
             return Err(Error::new(Code::Internal, "the weights are not on the CPU"));
         };
@@ -114,7 +114,7 @@ impl Engine for FusedEngine {
     ) -> Result<Seen> {
         let seen = Cell::new(Ok(Seen::default()));
         let op = GradientOp { engine: self, weights, images, labels, seen };
-        gradient.tensor().inplace_op2(weights.values().tensor(), &op)?;
+        gradient.tensor()?.inplace_op2(weights.values().tensor()?, &op)?;
         let mut seen = op.seen.into_inner()?;
         seen.loss /= labels.len() as f64;
         Ok(seen)
@@ -128,8 +128,8 @@ impl Engine for FusedEngine {
         next: &mut Weights,
     ) -> Result<bool> {
         let op = StepOp { arch: self.arch, step, finite: Cell::new(false) };
-        let (next, now) = (next.values_mut().tensor(), now.values().tensor());
-        next.inplace_op3(now, gradient.tensor(), &op)?;
+        let (next, now) = (next.values_mut().tensor()?, now.values().tensor()?);
+        next.inplace_op3(now, gradient.tensor()?, &op)?;
         Ok(op.finite.get())
     }
 }
@@ -270,7 +270,7 @@ mod tests {
         labels: &[u8],
     ) -> candle_core::Result<(Vec<f64>, f64, Vec<f64>)> {
         let architecture = weights.architecture();
-        let flat = weights.values().tensor().get(0)?.to_dtype(DType::F64)?;
+        let flat = weights.values().tensor().unwrap().get(0)?.to_dtype(DType::F64)?;
         let parameters = Parameters::new(architecture, &flat)?;
         let Normalization { mean, std } = NORMALIZATION;
         let pixels: Vec<f64> =

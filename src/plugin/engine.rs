@@ -1,0 +1,309 @@
+//! The side of the host: an engine that lets the plugin compute.
+//!
+//! What belongs to a GPU does not survive fork(): a child gets `Forked`, and what it frees is left to
+//! its end.
+
+use super::find::plugin;
+use super::table::{Batch, Failure, Handle, SeenThere, Settings, Status, StepThere, Table};
+use crate::architecture::Architecture;
+use crate::engine::{Engine, Images, Normalization, Seen, Values};
+use crate::error::{Code, Error, Result};
+use crate::optimizer::Step;
+use crate::parameters::Weights;
+use std::fmt;
+use std::ops::Range;
+use std::ptr::null_mut;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// The plugin, if this process is the one that first used it.
+fn table() -> Result<&'static Table> {
+    static OWNER: OnceLock<u32> = OnceLock::new();
+    let table = plugin()?;
+    refuse_forked_child(*OWNER.get_or_init(std::process::id))?;
+    Ok(table)
+}
+
+fn refuse_forked_child(owner: u32) -> Result<()> {
+    let process = std::process::id();
+    if owner == process {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::Forked,
+        format!("process {process} was forked from {owner}, which has the GPU"),
+    ))
+}
+
+/// GPUs that `open` would accept, or why there is none.
+pub fn device_count() -> Result<u32> {
+    let (mut count, mut failure) = (0, Failure::none());
+    let table = table()?;
+    // SAFETY: places of ours.
+    let status = unsafe { (table.device_count)(&mut count, &mut failure) };
+    result(status, &failure)?;
+    Ok(count)
+}
+
+/// The engine for GPU `index`.
+pub fn open(
+    index: i32,
+    architecture: Architecture,
+    normalization: Normalization,
+) -> Result<Box<dyn Engine>> {
+    let unavailable = |message| Err(Error::new(Code::DeviceUnavailable, message));
+    match (u32::try_from(index), device_count()?) {
+        (_, 0) => unavailable("LENET_DEVICE_CUDA: the driver sees no GPU".into()),
+        (Ok(number), count) if number < count => {
+            let there = There::open(table()?, number, architecture, normalization)?;
+            Ok(Box::new(PluginEngine(Arc::new(there))))
+        }
+        (_, count) => {
+            unavailable(format!("device_index is {index}; there are {count} GPUs, numbered from 0"))
+        }
+    }
+}
+
+fn result(status: Status, failure: &Failure) -> Result<()> {
+    if status == 0 { Ok(()) } else { Err(failure.error(status)) }
+}
+
+/// An engine on the other side.
+struct There {
+    table: &'static Table,
+    engine: Handle,
+    /// That made it, and has the GPU.
+    process: u32,
+    /// One call at a time.
+    turn: Mutex<()>,
+    /// Parameters of its network.
+    length: usize,
+}
+
+// SAFETY: the other side's functions may be called from any thread, one at a time (`turn`).
+unsafe impl Send for There {}
+// SAFETY: as above.
+unsafe impl Sync for There {}
+
+impl There {
+    fn open(
+        table: &'static Table,
+        index: u32,
+        architecture: Architecture,
+        normalization: Normalization,
+    ) -> Result<Self> {
+        let (mut engine, mut failure) = (null_mut(), Failure::none());
+        let settings = Settings::new(architecture, normalization);
+        // SAFETY: places of ours.
+        let status = unsafe { (table.open)(index, &settings, &mut engine, &mut failure) };
+        result(status, &failure)?;
+        let (process, turn) = (std::process::id(), Mutex::default());
+        Ok(There { table, engine, process, turn, length: architecture.parameter_count() })
+    }
+
+    fn call(&self, function: impl FnOnce(&Table, Handle, &mut Failure) -> Status) -> Result<()> {
+        refuse_forked_child(self.process)?;
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failure = Failure::none();
+        let status = function(self.table, self.engine, &mut failure);
+        result(status, &failure)
+    }
+}
+
+impl Drop for There {
+    fn drop(&mut self) {
+        if self.process == std::process::id() {
+            // SAFETY: whoever holds values holds this.
+            unsafe { (self.table.close)(self.engine) };
+        }
+    }
+}
+
+/// Values on the other side.
+pub struct PluginValues {
+    there: Arc<There>,
+    handle: Handle,
+    rows: usize,
+}
+
+// SAFETY: as for `There`.
+unsafe impl Send for PluginValues {}
+// SAFETY: as for `There`.
+unsafe impl Sync for PluginValues {}
+
+impl fmt::Debug for PluginValues {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} rows in a plugin", self.rows)
+    }
+}
+
+impl PluginValues {
+    pub fn count(&self) -> usize {
+        self.rows
+    }
+
+    pub fn row(&self, i: usize) -> Result<Vec<f32>> {
+        let mut row = vec![0.0f32; self.there.length];
+        self.there.call(|table, engine, failure| {
+            // SAFETY: values of this engine, room for one of their rows.
+            unsafe { (table.download)(engine, self.handle, i, row.as_mut_ptr(), failure) }
+        })?;
+        Ok(row)
+    }
+}
+
+impl Drop for PluginValues {
+    fn drop(&mut self) {
+        // In a forked child it fails, and there is nothing to free.
+        let _ = self.there.call(|table, engine, _| {
+            // SAFETY: values of this engine, and the last use of them.
+            unsafe { (table.free)(engine, self.handle) };
+            0
+        });
+    }
+}
+
+struct PluginEngine(Arc<There>);
+
+impl PluginEngine {
+    /// What values of this engine are there.
+    fn handle(values: &Values) -> Result<Handle> {
+        match values {
+            Values::Plugin(values) => Ok(values.handle),
+            Values::Tensor(_) => Err(Error::new(Code::Internal, "a plugin is given a tensor")),
+        }
+    }
+}
+
+impl Engine for PluginEngine {
+    fn upload(&self, rows: &[&[f32]]) -> Result<Values> {
+        let flat = rows.concat();
+        let mut handle = null_mut();
+        self.0.call(|table, engine, failure| {
+            // SAFETY: as many rows as are said, each as long as the network has parameters.
+            unsafe { (table.upload)(engine, flat.as_ptr(), rows.len(), &mut handle, failure) }
+        })?;
+        let there = Arc::clone(&self.0);
+        Ok(Values::Plugin(PluginValues { there, handle, rows: rows.len() }))
+    }
+
+    fn logits(
+        &self,
+        weights: &Weights,
+        images: &Images,
+        range: Range<usize>,
+        out: &mut [f32],
+    ) -> Result<()> {
+        let weights = Self::handle(weights.values())?;
+        let batch = Batch::new(&images.part(range));
+        self.0.call(|table, engine, failure| {
+            // SAFETY: weights of this engine; room for the logits of the batch.
+            unsafe { (table.logits)(engine, weights, &batch, out.as_mut_ptr(), failure) }
+        })
+    }
+
+    fn gradient(
+        &self,
+        weights: &Weights,
+        images: &Images,
+        labels: &[u8],
+        gradient: &Values,
+    ) -> Result<Seen> {
+        let (weights, gradient) = (Self::handle(weights.values())?, Self::handle(gradient)?);
+        let batch = Batch::new(images);
+        let mut seen = SeenThere { loss: 0.0, correct: 0 };
+        self.0.call(|table, engine, failure| {
+            let labels = labels.as_ptr();
+            // SAFETY: weights and gradient of this engine; a label for each image.
+            unsafe {
+                (table.gradient)(engine, weights, &batch, labels, gradient, &mut seen, failure)
+            }
+        })?;
+        Ok(Seen { loss: seen.loss, correct: seen.correct as usize })
+    }
+
+    fn step(
+        &self,
+        step: Step,
+        now: &Weights,
+        gradient: &Values,
+        next: &mut Weights,
+    ) -> Result<bool> {
+        let (now, gradient) = (Self::handle(now.values())?, Self::handle(gradient)?);
+        let next = Self::handle(next.values_mut())?;
+        let step = StepThere::new(step);
+        let mut finite = 0;
+        self.0.call(|table, engine, failure| {
+            // SAFETY: values of this engine; `next` is borrowed for this call alone.
+            unsafe { (table.step)(engine, &step, now, gradient, next, &mut finite, failure) }
+        })?;
+        Ok(finite != 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::architecture::{Activation, Pooling};
+    use crate::engine::{CandleEngine, Order, Pixels};
+    use crate::optimizer::{Optimizer, Rule};
+    use crate::parameters::xavier;
+    use crate::plugin::on_cpu;
+    use crate::unique::Unique;
+    use candle_core::Device;
+
+    /// Everything that an engine says and writes, bit for bit.
+    fn use_everything(engine: &dyn Engine, architecture: Architecture) -> Result<Vec<Vec<f32>>> {
+        let parameters = xavier(architecture, 3);
+        let zeros = vec![0.0; parameters.len()];
+        let now = Weights::new(architecture, engine.upload(&[&parameters, &zeros])?);
+        let mut next = Weights::new(architecture, engine.upload(&[&zeros, &zeros])?);
+        let gradient = engine.upload(&[&zeros])?;
+
+        let size = architecture.pixels();
+        let bytes: Vec<u8> = (0..6 * size).map(|i| (i * i % 251) as u8).collect();
+        let floats: Vec<f32> = bytes.iter().map(|&b| f32::from(b) / 255.0).collect();
+        let order = Some(Order { indices: &[4, 1, 5, 1], dataset: Unique::next() });
+        let mut all = Vec::new();
+        for (pixels, order) in [
+            (Pixels::Byte(&bytes), None),
+            (Pixels::Float(&floats), None),
+            (Pixels::Byte(&bytes), order),
+        ] {
+            let images = Images { pixels, size, order };
+            let mut logits = vec![0.0; 2 * architecture.classes()];
+            engine.logits(&now, &images, 2..4, &mut logits)?;
+            let labels: Vec<u8> = (0..images.count()).map(|i| (i % 3) as u8).collect();
+            let seen = engine.gradient(&now, &images, &labels, &gradient)?;
+            all.extend([logits, vec![seen.loss as f32, seen.correct as f32], gradient.row(0)?]);
+        }
+        let optimizer = Optimizer { rule: Rule::Sgd, momentum: 0.9, weight_decay: 0.1 };
+        for (number, learning_rate) in [(1, 0.1), (2, 1e38)] {
+            let step = Step { optimizer, number, learning_rate };
+            let finite = engine.step(step, &now, &gradient, &mut next)?;
+            all.push(vec![finite.into()]);
+            if finite {
+                all.extend(next.values().rows()?);
+            }
+        }
+        all.extend(engine.adopt(&Arc::new(next))?.values().rows()?);
+        Ok(all)
+    }
+
+    #[test]
+    fn a_plugins_engine_is_the_one_behind_it() {
+        // SAFETY: a table of this library's.
+        let table: &'static Table = unsafe { &*on_cpu().cast() };
+        let normalization = Normalization { mean: 0.2, std: 0.5 };
+        for (activation, pooling) in
+            [(Activation::Relu, Pooling::Max), (Activation::Tanh, Pooling::Average)]
+        {
+            let architecture = Architecture::new(16, 20, 3, activation, pooling).unwrap();
+            let there = There::open(table, 1, architecture, normalization).unwrap();
+            let there = PluginEngine(Arc::new(there));
+            let here = CandleEngine::new(Device::Cpu, normalization);
+            let (there, here) = (&there as &dyn Engine, &here as &dyn Engine);
+            let [there, here] = [there, here].map(|e| use_everything(e, architecture).unwrap());
+            assert!(format!("{there:?}") == format!("{here:?}")); // NaN is itself
+        }
+    }
+}

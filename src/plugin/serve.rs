@@ -1,0 +1,288 @@
+//! The side that has the GPU: candle's engine behind the table.
+
+use super::table::{
+    Batch, Failure, Handle, SeenThere, Settings, Status, StepThere, Table, VERSION,
+};
+use crate::architecture::Architecture;
+use crate::engine::{CandleEngine, Engine};
+use crate::error::Result;
+use crate::ffi;
+use crate::parameters::Weights;
+use candle_core::Device;
+use std::ffi::c_void;
+use std::slice;
+
+/// Where the engines of a plugin compute.
+trait Devices {
+    fn count() -> Result<u32>;
+
+    fn open(index: u32) -> Result<Device>;
+}
+
+/// The table of a plugin with these devices.
+const fn table<D: Devices>() -> Table {
+    Table {
+        version: VERSION,
+        reserved: 0,
+        device_count: device_count::<D>,
+        open: open::<D>,
+        close,
+        upload,
+        download,
+        free,
+        logits,
+        gradient,
+        step,
+    }
+}
+
+/// The entry of a plugin without a GPU, for tests: candle's CPU device, twice.
+pub extern "C" fn on_cpu() -> *const c_void {
+    struct Cpu;
+
+    impl Devices for Cpu {
+        fn count() -> Result<u32> {
+            Ok(2)
+        }
+
+        fn open(_: u32) -> Result<Device> {
+            Ok(Device::Cpu)
+        }
+    }
+
+    static TABLE: Table = table::<Cpu>();
+    (&raw const TABLE).cast()
+}
+
+struct Served {
+    engine: CandleEngine,
+    architecture: Architecture,
+}
+
+impl Served {
+    /// Values are weights of any number of rows.
+    fn weights(&self, rows: &[&[f32]]) -> Result<Weights> {
+        Ok(Weights::new(self.architecture, self.engine.upload(rows)?))
+    }
+}
+
+/// Runs the body of a table function: no panic leaves it, nothing is printed.
+///
+/// # Safety
+/// `failure` is the caller's.
+unsafe fn answer(failure: *mut Failure, body: impl FnOnce() -> Result<()>) -> Status {
+    match ffi::catch(body) {
+        Ok(()) => 0,
+        Err(error) => {
+            // SAFETY: as above.
+            unsafe { (*failure).set(&error.message) };
+            error.code as Status
+        }
+    }
+}
+
+/// # Safety
+/// From `open`, and not closed.
+unsafe fn served<'a>(engine: Handle) -> &'a Served {
+    // SAFETY: as above.
+    unsafe { &*engine.cast::<Served>() }
+}
+
+/// # Safety
+/// From `upload`, and not freed.
+unsafe fn values<'a>(values: Handle) -> &'a Weights {
+    // SAFETY: as above.
+    unsafe { &*values.cast::<Weights>() }
+}
+
+/// # Safety
+/// A `T` that was boxed, and its last use.
+unsafe fn dispose<T>(handle: Handle) {
+    // A failure to free has nobody to be told.
+    let _ = ffi::catch(|| {
+        // SAFETY: as above.
+        drop(unsafe { Box::from_raw(handle.cast::<T>()) });
+        Ok(())
+    });
+}
+
+// The safety of what follows: the table says what is passed.
+
+unsafe extern "C" fn device_count<D: Devices>(count: *mut u32, failure: *mut Failure) -> Status {
+    // SAFETY: see above.
+    unsafe {
+        answer(failure, || {
+            *count = D::count()?;
+            Ok(())
+        })
+    }
+}
+
+unsafe extern "C" fn open<D: Devices>(
+    index: u32,
+    settings: *const Settings,
+    engine: *mut Handle,
+    failure: *mut Failure,
+) -> Status {
+    // SAFETY: see above.
+    unsafe {
+        answer(failure, || {
+            let (architecture, normalization) = (*settings).read()?;
+            let made = CandleEngine::new(D::open(index)?, normalization);
+            *engine = Box::into_raw(Box::new(Served { engine: made, architecture })).cast();
+            Ok(())
+        })
+    }
+}
+
+unsafe extern "C" fn close(engine: Handle) {
+    // SAFETY: see above.
+    unsafe { dispose::<Served>(engine) };
+}
+
+unsafe extern "C" fn upload(
+    engine: Handle,
+    rows: *const f32,
+    count: usize,
+    values: *mut Handle,
+    failure: *mut Failure,
+) -> Status {
+    // SAFETY: see above.
+    unsafe {
+        answer(failure, || {
+            let served = served(engine);
+            let length = served.architecture.parameter_count();
+            let rows = slice::from_raw_parts(rows, count * length);
+            let rows: Vec<&[f32]> = rows.chunks_exact(length).collect();
+            *values = Box::into_raw(Box::new(served.weights(&rows)?)).cast();
+            Ok(())
+        })
+    }
+}
+
+unsafe extern "C" fn download(
+    engine: Handle,
+    from: Handle,
+    i: usize,
+    row: *mut f32,
+    failure: *mut Failure,
+) -> Status {
+    // SAFETY: see above.
+    unsafe {
+        answer(failure, || {
+            let length = served(engine).architecture.parameter_count();
+            let values = values(from).row(i)?;
+            slice::from_raw_parts_mut(row, length).copy_from_slice(&values);
+            Ok(())
+        })
+    }
+}
+
+unsafe extern "C" fn free(_: Handle, values: Handle) {
+    // SAFETY: see above.
+    unsafe { dispose::<Weights>(values) };
+}
+
+unsafe extern "C" fn logits(
+    engine: Handle,
+    weights: Handle,
+    batch: *const Batch,
+    logits: *mut f32,
+    failure: *mut Failure,
+) -> Status {
+    // SAFETY: see above.
+    unsafe {
+        answer(failure, || {
+            let Served { engine, architecture } = served(engine);
+            let images = (*batch).read(architecture.pixels());
+            let n = images.count();
+            let logits = slice::from_raw_parts_mut(logits, n * architecture.classes());
+            engine.logits(values(weights), &images, 0..n, logits)
+        })
+    }
+}
+
+unsafe extern "C" fn gradient(
+    engine: Handle,
+    weights: Handle,
+    batch: *const Batch,
+    labels: *const u8,
+    gradient: Handle,
+    seen: *mut SeenThere,
+    failure: *mut Failure,
+) -> Status {
+    // SAFETY: see above.
+    unsafe {
+        answer(failure, || {
+            let Served { engine, architecture } = served(engine);
+            let images = (*batch).read(architecture.pixels());
+            let labels = slice::from_raw_parts(labels, images.count());
+            let gradient = values(gradient).values();
+            let here = engine.gradient(values(weights), &images, labels, gradient)?;
+            *seen = SeenThere { loss: here.loss, correct: here.correct as u64 };
+            Ok(())
+        })
+    }
+}
+
+unsafe extern "C" fn step(
+    engine: Handle,
+    step: *const StepThere,
+    now: Handle,
+    gradient: Handle,
+    next: Handle,
+    finite: *mut u32,
+    failure: *mut Failure,
+) -> Status {
+    // SAFETY: see above; `next` is nobody else's.
+    unsafe {
+        answer(failure, || {
+            let next = &mut *next.cast::<Weights>();
+            let gradient = values(gradient).values();
+            let engine = &served(engine).engine;
+            *finite = engine.step((*step).read()?, values(now), gradient, next)?.into();
+            Ok(())
+        })
+    }
+}
+
+/// NVIDIA's GPUs, as the driver numbers them.
+#[cfg(feature = "cuda")]
+mod cuda {
+    use super::{Devices, table};
+    use crate::error::{Code, Error, Result};
+    use crate::plugin::table::Table;
+    use candle_core::Device;
+    use candle_core::cuda_backend::cudarc::driver::CudaContext;
+
+    pub struct Gpus;
+
+    impl Devices for Gpus {
+        fn count() -> Result<u32> {
+            let count = CudaContext::device_count().map_err(|error| {
+                Error::new(Code::DeviceUnavailable, format!("the driver says {error:?}"))
+            })?;
+            Ok(count.max(0) as u32)
+        }
+
+        fn open(index: u32) -> Result<Device> {
+            // A stream of its own: candle's default ones are per thread and wait for nobody.
+            let device = Device::new_cuda_with_stream(index as usize).map_err(Error::from);
+            device.map_err(|error| match error.code {
+                Code::OutOfMemory => error,
+                _ => Error::new(Code::DeviceUnavailable, error.message),
+            })
+        }
+    }
+
+    pub static GPUS: Table = table::<Gpus>();
+
+    /// What liblenet looks for.
+    #[unsafe(no_mangle)]
+    pub extern "C" fn lenet_plugin() -> *const Table {
+        &GPUS
+    }
+}
+
+#[cfg(feature = "cuda")]
+pub use cuda::GPUS;

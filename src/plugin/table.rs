@@ -1,0 +1,242 @@
+//! What crosses: a table of C functions, and what they take.
+//!
+//! Every function but those that free says how it went by a status of the C API, 0 for success; on
+//! failure it fills in `failure`, writes no other output and changes nothing. Pointers lead to what
+//! the other side has made or to as many elements as are said. One engine's functions are not
+//! called at the same time.
+
+use crate::architecture::{Activation, Architecture, Pooling};
+use crate::engine::{Images, Normalization, Order, Pixels};
+use crate::error::{Code, Error, Result};
+use crate::optimizer::{Optimizer, Rule, Step};
+use crate::unique::Unique;
+use std::ffi::c_void;
+use std::ptr::null;
+use std::slice;
+
+/// Counts the changes to anything here. The two sides must have the same.
+pub const VERSION: u32 = 1;
+
+/// An engine or values, of whoever serves them.
+pub type Handle = *mut c_void;
+pub type Status = i32;
+
+/// Grows at no end: another table has another version.
+#[repr(C)]
+pub struct Table {
+    pub version: u32,
+    pub reserved: u32,
+    /// How many devices `open` would accept.
+    pub device_count: unsafe extern "C" fn(count: *mut u32, failure: *mut Failure) -> Status,
+    /// An engine for device `index`.
+    pub open: unsafe extern "C" fn(
+        index: u32,
+        settings: *const Settings,
+        engine: *mut Handle,
+        failure: *mut Failure,
+    ) -> Status,
+    /// Frees an engine whose values have all been freed.
+    pub close: unsafe extern "C" fn(engine: Handle),
+    /// Values (rows, parameters) from rows of floats.
+    pub upload: unsafe extern "C" fn(
+        engine: Handle,
+        rows: *const f32,
+        count: usize,
+        values: *mut Handle,
+        failure: *mut Failure,
+    ) -> Status,
+    /// Copies row `i` of values.
+    pub download: unsafe extern "C" fn(
+        engine: Handle,
+        values: Handle,
+        i: usize,
+        row: *mut f32,
+        failure: *mut Failure,
+    ) -> Status,
+    /// Frees values.
+    pub free: unsafe extern "C" fn(engine: Handle, values: Handle),
+    /// Writes the logits (images, classes).
+    pub logits: unsafe extern "C" fn(
+        engine: Handle,
+        weights: Handle,
+        batch: *const Batch,
+        logits: *mut f32,
+        failure: *mut Failure,
+    ) -> Status,
+    /// Writes the gradient of the mean loss into values of one row.
+    pub gradient: unsafe extern "C" fn(
+        engine: Handle,
+        weights: Handle,
+        batch: *const Batch,
+        labels: *const u8,
+        gradient: Handle,
+        seen: *mut SeenThere,
+        failure: *mut Failure,
+    ) -> Status,
+    /// Writes the weights after a step over `next`, which nothing else uses, and whether all are
+    /// finite.
+    pub step: unsafe extern "C" fn(
+        engine: Handle,
+        step: *const StepThere,
+        now: Handle,
+        gradient: Handle,
+        next: Handle,
+        finite: *mut u32,
+        failure: *mut Failure,
+    ) -> Status,
+}
+
+/// Why a call failed, UTF-8.
+#[repr(C)]
+pub struct Failure {
+    length: u32,
+    text: [u8; 508],
+}
+
+impl Failure {
+    pub fn none() -> Self {
+        Failure { length: 0, text: [0; 508] }
+    }
+
+    /// As much of `message` as there is room for.
+    pub fn set(&mut self, message: &str) {
+        let length = message.floor_char_boundary(self.text.len());
+        self.text[..length].copy_from_slice(&message.as_bytes()[..length]);
+        self.length = length as u32;
+    }
+
+    pub fn error(&self, status: Status) -> Error {
+        let text = &self.text[..self.text.len().min(self.length as usize)];
+        let code = CODES.iter().find(|code| **code as Status == status);
+        Error::new(*code.unwrap_or(&Code::Internal), String::from_utf8_lossy(text))
+    }
+}
+
+/// What a plugin may fail with; anything else is a defect of it.
+const CODES: [Code; 3] = [Code::DeviceUnavailable, Code::OutOfMemory, Code::Forked];
+
+/// What an engine is made for.
+#[repr(C)]
+pub struct Settings {
+    height: u32,
+    width: u32,
+    classes: u32,
+    activation: u32,
+    pooling: u32,
+    reserved: u32,
+    mean: f64,
+    std: f64,
+}
+
+const ACTIVATIONS: [Activation; 3] = [Activation::Sigmoid, Activation::Tanh, Activation::Relu];
+const POOLINGS: [Pooling; 2] = [Pooling::Average, Pooling::Max];
+const RULES: [Rule; 2] = [Rule::Sgd, Rule::AdamW];
+
+fn number<T: PartialEq>(of: T, all: &[T]) -> u32 {
+    all.iter().position(|one| *one == of).map_or(u32::MAX, |i| i as u32)
+}
+
+fn numbered<T: Copy>(number: u32, all: &[T]) -> Result<T> {
+    let defect = || Error::new(Code::Internal, format!("a plugin was given the constant {number}"));
+    all.get(number as usize).copied().ok_or_else(defect)
+}
+
+impl Settings {
+    pub fn new(a: Architecture, normalization: Normalization) -> Self {
+        Settings {
+            height: a.height() as u32,
+            width: a.width() as u32,
+            classes: a.classes() as u32,
+            activation: number(a.activation(), &ACTIVATIONS),
+            pooling: number(a.pooling(), &POOLINGS),
+            reserved: 0,
+            mean: normalization.mean,
+            std: normalization.std,
+        }
+    }
+
+    pub fn read(&self) -> Result<(Architecture, Normalization)> {
+        let activation = numbered(self.activation, &ACTIVATIONS)?;
+        let pooling = numbered(self.pooling, &POOLINGS)?;
+        let architecture =
+            Architecture::new(self.height, self.width, self.classes, activation, pooling)?;
+        Ok((architecture, Normalization { mean: self.mean, std: self.std }))
+    }
+}
+
+/// Images: either floats or bytes, as they lie or picked from a dataset.
+#[repr(C)]
+pub struct Batch {
+    floats: *const f32,
+    bytes: *const u8,
+    /// Elements of that.
+    length: usize,
+    /// Indices of images, or NULL.
+    order: *const u32,
+    order_length: usize,
+    /// The dataset's number.
+    dataset: u64,
+}
+
+impl Batch {
+    pub fn new(images: &Images) -> Self {
+        let (floats, bytes, length) = match images.pixels {
+            Pixels::Float(pixels) => (pixels.as_ptr(), null(), pixels.len()),
+            Pixels::Byte(pixels) => (null(), pixels.as_ptr(), pixels.len()),
+        };
+        let (order, order_length, dataset) = images.order.map_or((null(), 0, 0), |order| {
+            (order.indices.as_ptr(), order.indices.len(), order.dataset.number())
+        });
+        Batch { floats, bytes, length, order, order_length, dataset }
+    }
+
+    /// # Safety
+    /// The pointers and lengths are of slices.
+    pub unsafe fn read(&self, size: usize) -> Images<'_> {
+        // SAFETY: as above.
+        unsafe {
+            let pixels = if self.floats.is_null() {
+                Pixels::Byte(slice::from_raw_parts(self.bytes, self.length))
+            } else {
+                Pixels::Float(slice::from_raw_parts(self.floats, self.length))
+            };
+            let order = (!self.order.is_null()).then(|| Order {
+                indices: slice::from_raw_parts(self.order, self.order_length),
+                dataset: Unique::numbered(self.dataset),
+            });
+            Images { pixels, size, order }
+        }
+    }
+}
+
+#[repr(C)]
+pub struct SeenThere {
+    pub loss: f64,
+    pub correct: u64,
+}
+
+#[repr(C)]
+pub struct StepThere {
+    rule: u32,
+    reserved: u32,
+    momentum: f64,
+    weight_decay: f64,
+    number: u64,
+    learning_rate: f64,
+}
+
+impl StepThere {
+    pub fn new(step: Step) -> Self {
+        let Optimizer { rule, momentum, weight_decay } = step.optimizer;
+        let (number, learning_rate) = (step.number, step.learning_rate);
+        let rule = self::number(rule, &RULES);
+        StepThere { rule, reserved: 0, momentum, weight_decay, number, learning_rate }
+    }
+
+    pub fn read(&self) -> Result<Step> {
+        let rule = numbered(self.rule, &RULES)?;
+        let (momentum, weight_decay) = (self.momentum, self.weight_decay);
+        let optimizer = Optimizer { rule, momentum, weight_decay };
+        Ok(Step { optimizer, number: self.number, learning_rate: self.learning_rate })
+    }
+}

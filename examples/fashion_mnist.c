@@ -68,6 +68,8 @@ static void *allocate(size_t size);
 int main(int argc, char **argv)
 {
     static const char *const presets[] = {"classic", "modern"};
+    static const char *const devices[] = {"cpu", "cuda", "auto"};
+    static const int32_t device_constants[] = {LENET_DEVICE_CPU, LENET_DEVICE_CUDA, LENET_DEVICE_AUTO};
     static const char *const names[CLASSES] = {"T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
                                                "Sandal",      "Shirt",   "Sneaker",  "Bag",   "Ankle boot"};
     if (argc > 2 || (argc == 2 && argv[1][0] == '-')) {
@@ -91,6 +93,7 @@ int main(int argc, char **argv)
     lenet_fit_options fit_options;
     CHECK(lenet_options_init(&options, sizeof options, preset_constant));
     CHECK(lenet_fit_options_init(&fit_options, sizeof fit_options, preset_constant));
+    options.device = device_constants[setting_choice("DEVICE", "cpu", devices, sizeof devices / sizeof *devices)];
     options.seed = setting_integer("SEED", options.seed, 0, UINT64_MAX);
     options.learning_rate = setting_number("LR", options.learning_rate);
     fit_options.epochs = (uint32_t)setting_integer("EPOCHS", EPOCHS, 1, 100000);
@@ -118,13 +121,14 @@ int main(int argc, char **argv)
     options.classes = CLASSES;
     lenet_model *model = NULL;
     CHECK(lenet_create(&options, &model));
+    CHECK(lenet_get_options(model, &options)); /* which device "auto" became */
 
     printf("lenet %s (%s)\n", lenet_version(), lenet_build_info());
     print_layers(model);
     printf("%zu training and %zu test images\n", lenet_dataset_count(train_set), lenet_dataset_count(test_set));
-    printf("%s, learning rate %g, batch %" PRIu32 ", %" PRIu32 " epoch%s, seed %" PRIu64 "\n\n", presets[preset],
-           options.learning_rate, fit_options.batch_size, fit_options.epochs, fit_options.epochs == 1 ? "" : "s",
-           options.seed);
+    printf("%s%s, learning rate %g, batch %" PRIu32 ", %" PRIu32 " epoch%s, seed %" PRIu64 "\n\n", presets[preset],
+           options.device == LENET_DEVICE_CUDA ? " on a GPU" : "", options.learning_rate, fit_options.batch_size,
+           fit_options.epochs, fit_options.epochs == 1 ? "" : "s", options.seed);
 
     /* Train. */
     const char *term = getenv("TERM");
@@ -160,7 +164,7 @@ int main(int argc, char **argv)
     lenet_model *loaded = NULL;
     float *probabilities_loaded = allocate(probabilities_size);
     CHECK(lenet_save(model, model_path));
-    CHECK(lenet_load(model_path, NULL, &loaded));
+    CHECK(lenet_load(model_path, &options, &loaded)); /* on the same device */
     CHECK(lenet_predict_u8(loaded, test.images, test.n, NULL, probabilities_loaded));
     const bool identical = memcmp(test.probabilities, probabilities_loaded, probabilities_size) == 0;
     printf("\nsaved %s\nloaded it again: the probabilities of %zu test images are %s\n\n", model_path, test.n,

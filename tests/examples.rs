@@ -212,6 +212,7 @@ fn bad_settings_are_refused_by_name() {
         ("LR", "nan"),
         ("LR", "-0.1"),
         ("PRESET", "Classic"),
+        ("DEVICE", "gpu"),
     ] {
         let said = fails(sample.command().arg(data).env(name, value));
         assert_says(&said, &[&format!("{name}={value}: expected")]);

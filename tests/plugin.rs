@@ -10,7 +10,7 @@
 mod command;
 mod support;
 
-use command::{command, linked_program, release_folder, root, run};
+use command::{VALGRIND, command, linked_program, release_folder, root, run};
 use lenet::ffi::*;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -388,15 +388,18 @@ fn a_plugin_with_devices_is_used_as_a_gpu_is() {
 #[test]
 fn the_plugin_is_looked_for_beside_the_library() {
     let folder = tempfile::tempdir().unwrap();
-    let program = linked_program(folder.path(), &["cc", "-std=c99"], "tests/plugin/count.c");
-    let elsewhere = plugin_that("(void)failure; *count = 7; return 0;", "(void)failure; return 0;");
-    let gpus = || {
-        let mut program = command(program.to_str().unwrap());
-        run(program.env("LD_LIBRARY_PATH", elsewhere.path()))
+    let program = linked_program(folder.path(), &["cc", "-std=c99"], "tests/plugin/asks.c");
+    let burning = r#"return fail(failure, 12, "the GPU is on fire");"#;
+    let elsewhere = plugin_that("(void)failure; *count = 7; return 0;", burning);
+    // Nothing is left behind on either way.
+    let said = || {
+        let mut valgrind = command("valgrind");
+        valgrind.args(VALGRIND).arg(&program);
+        run(valgrind.env("LD_LIBRARY_PATH", elsewhere.path()))
     };
-    assert_eq!(gpus(), "7\n");
+    assert_eq!(said(), "7\nthe GPU is on fire\n");
     symlink(on_cpu(), folder.path().join(NAME)).unwrap();
-    assert_eq!(gpus(), "2\n");
+    assert_eq!(said(), "2\na model\n");
 }
 
 #[test]

@@ -24,10 +24,11 @@ pub fn command(program: &str) -> Command {
                     .contains(&&*name)
                 || ["OUT_DIR", "LD_LIBRARY_PATH"].contains(&&*name);
         let of_make = ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"].contains(&&*name);
-        let setting = ["EPOCHS", "BATCH", "PRESET", "SEED", "LR", "OUT", "DATA_FOLDER", "PROFILE"]
-            .contains(&&*name)
-            || ["LENET_DATA", "LENET_LIBRARY", "DESTDIR", "PREFIX", "LIBDIR", "INCLUDEDIR"]
-                .contains(&&*name);
+        let setting =
+            ["EPOCHS", "BATCH", "PRESET", "SEED", "LR", "OUT", "DATA_FOLDER", "PROFILE", "DEVICE"]
+                .contains(&&*name)
+                || ["LENET_DATA", "LENET_LIBRARY", "DESTDIR", "PREFIX", "LIBDIR", "INCLUDEDIR"]
+                    .contains(&&*name);
         if of_cargo_test || of_make || setting {
             command.env_remove(&*name);
         }

@@ -266,10 +266,9 @@ impl Kernel for CorrelateOutputs {
         let weights: &[S::f32s] = &self.weights.get_mut()[..6 * KERNEL * 2];
         let (weights, _) = weights.as_chunks::<2>();
         let mut out = [[simd.splat_f32s(0.0); 2]; 5];
-        let bias = [simd.splat_f32s(0.0); 2];
         let x: &[f32] = self.x.get_mut();
         let rows = [0, 1, 2, 3, 4];
-        correlate_outputs::<S, 2, 5>(simd, (weights, &bias), (x, 80, 16), &rows, &mut out);
+        correlate_outputs::<S, 2, 5>(simd, weights, (x, 80, 16), &rows, &mut out);
         black_box(&mut out);
     }
 }

@@ -31,7 +31,8 @@ pub struct Convolution<const OUTPUTS: usize, const CHANNELS: usize> {
     /// [output][channel][row]: rows of the kernel, transformed.
     pub rows: Vec<[f32; POINTS]>,
     /// Of each point, from channels to outputs.
-    pub points: [Packed<OUTPUTS, CHANNELS>; POINTS],
+    points: [Packed<OUTPUTS, CHANNELS>; POINTS],
+    pub bias: [f32; OUTPUTS],
 }
 
 impl<const OUTPUTS: usize, const CHANNELS: usize> Convolution<OUTPUTS, CHANNELS> {
@@ -39,6 +40,7 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Convolution<OUTPUTS, CHANNELS>
         Convolution {
             rows: vec![[0.0; POINTS]; OUTPUTS * CHANNELS * KERNEL],
             points: std::array::from_fn(|_| Packed::zeros()),
+            bias: [0.0; OUTPUTS],
         }
     }
 
@@ -47,14 +49,12 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Convolution<OUTPUTS, CHANNELS>
         let (weights, rest) = flat.split_at(self.rows.len() * KERNEL);
         let (bias, rest) = rest.split_at(OUTPUTS);
         *flat = rest;
+        self.bias.copy_from_slice(bias);
         for (transformed, row) in self.rows.iter_mut().zip(weights.as_chunks().0) {
             *transformed = winograd::weights(row);
         }
         for (point, packed) in self.points.iter_mut().enumerate() {
             packed.fill(|output, tap| self.rows[output * CHANNELS * KERNEL + tap][point]);
-            if winograd::reaches_one_output(point) {
-                packed.bias.copy_from_slice(bias);
-            }
         }
     }
 
@@ -80,7 +80,8 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Convolution<OUTPUTS, CHANNELS>
             for point in 0..POINTS {
                 [first[point], second[point]] = products[point][output];
             }
-            *window = activated_window(simd, activation, [first, second]);
+            let bias = simd.splat_f32s(self.bias[output]);
+            *window = activated_window(simd, activation, [first, second], bias);
         }
     }
 }
@@ -91,10 +92,14 @@ pub fn activated_window<S: Simd>(
     simd: S,
     activation: Activation,
     [first, second]: [[S::f32s; POINTS]; 2],
+    bias: S::f32s,
 ) -> Window<S::f32s> {
     let [a, b] = winograd::outputs(simd, first);
     let [c, d] = winograd::outputs(simd, second);
     let mut window = [a, b, c, d];
+    for output in &mut window {
+        *output = simd.add_f32s(*output, bias);
+    }
     activate(simd, activation, &mut window);
     window
 }

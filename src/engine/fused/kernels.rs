@@ -34,11 +34,10 @@ macro_rules! for_group_of {
 
 pub(super) use for_group_of;
 
-/// The weights of a convolution with a kernel of one column, (outputs, channels, rows), and its bias,
-/// in the order in which `correlate` reads them: outputs in `groups`, of a group [channel][row][output].
+/// The weights of a convolution with a kernel of one column, (outputs, channels, rows), in the order in
+/// which `correlate` reads them: outputs in `groups`, of a group [channel][row][output].
 pub struct Packed<const OUTPUTS: usize, const CHANNELS: usize> {
     weights: Vec<f32>,
-    pub bias: [f32; OUTPUTS],
 }
 
 /// The inputs of two outputs, one below the other: of each channel, `channel_stride` apart, a column of
@@ -52,7 +51,7 @@ pub struct Taps<'a, V> {
 
 impl<const OUTPUTS: usize, const CHANNELS: usize> Packed<OUTPUTS, CHANNELS> {
     pub fn zeros() -> Self {
-        Packed { weights: vec![0.0; OUTPUTS * CHANNELS * KERNEL], bias: [0.0; OUTPUTS] }
+        Packed { weights: vec![0.0; OUTPUTS * CHANNELS * KERNEL] }
     }
 
     /// Sets every `weight(output, channel * KERNEL + row)`.
@@ -67,7 +66,7 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Packed<OUTPUTS, CHANNELS> {
         }
     }
 
-    /// For every output o and b = 0, 1: out[o][b] = bias(o) + the sum over channels c and rows r of
+    /// For every output o and b = 0, 1: out[o][b] = the sum over channels c and rows r of
     /// weight(o, c, r) * x[c * channel_stride + r - rows.start + b].
     #[inline(always)]
     pub fn correlate<S: Simd>(
@@ -79,9 +78,8 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Packed<OUTPUTS, CHANNELS> {
         for group in groups(OUTPUTS) {
             let size = CHANNELS * KERNEL;
             let weights = &self.weights[group.start * size..group.end * size];
-            let out = &mut out[group.clone()];
-            let bias = &self.bias[group];
-            for_group_of!(bias.len(), correlate_group::<S>(simd, weights, bias, taps, out));
+            let out = &mut out[group];
+            for_group_of!(out.len(), correlate_group::<S>(simd, weights, taps, out));
         }
     }
 }
@@ -90,20 +88,23 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Packed<OUTPUTS, CHANNELS> {
 fn correlate_group<S: Simd, const A: usize>(
     simd: S,
     weights: &[f32],
-    bias: &[f32],
     taps: &Taps<S::f32s>,
     out: &mut [[S::f32s; 2]],
 ) {
     // [channel][row][output]
     let weights = weights.as_chunks::<A>().0.as_chunks::<KERNEL>().0;
+    // The first product begins the sums: of few taps, those to clear them would be a fair part.
     let mut sums = [[simd.splat_f32s(0.0); 2]; A];
-    for a in 0..A {
-        sums[a] = [simd.splat_f32s(bias[a]); 2];
+    let first = &weights[0][taps.rows.start];
+    for (sums, &weight) in sums.iter_mut().zip(first) {
+        let weight = simd.splat_f32s(weight);
+        *sums = [simd.mul_f32s(weight, taps.x[0]), simd.mul_f32s(weight, taps.x[1])];
     }
     for (channel, weights) in weights.iter().enumerate() {
         let weights = &weights[taps.rows.clone()];
         let x = &taps.x[channel * taps.channel_stride..][..weights.len() + 1];
-        for (weights, x) in weights.iter().zip(x.windows(2)) {
+        let begun = usize::from(channel == 0);
+        for (weights, x) in weights.iter().zip(x.windows(2)).skip(begun) {
             for a in 0..A {
                 let weight = simd.splat_f32s(weights[a]);
                 for b in 0..2 {
@@ -314,13 +315,12 @@ mod tests {
         let x = noise.vectors::<S>(CHANNELS * channel_stride);
         let mut packed = Packed::<OUTPUTS, CHANNELS>::zeros();
         packed.fill(|output, tap| weights[output * count + tap]);
-        packed.bias.copy_from_slice(&noise.floats(OUTPUTS));
         let taps = Taps { x: &x, channel_stride, rows };
         let mut out = [[simd.splat_f32s(9.0); 2]; OUTPUTS];
         packed.correlate(simd, &taps, &mut out);
         assert_sums::<S>("correlate", out.as_flattened(), |i, l| {
             let (output, below) = (i / 2, i % 2);
-            let mut terms = vec![(1.0, packed.bias[output])];
+            let mut terms = Vec::new();
             for channel in 0..CHANNELS {
                 for row in taps.rows.clone() {
                     let at = channel * channel_stride + row - taps.rows.start + below;

@@ -120,6 +120,7 @@ impl<'a, S: Simd> Single<'a, S> {
         let (activation, pooling) = g.rules();
         let transformed: &[f32] = bytemuck::cast_slice(self.tile.transformed1);
         let weights2 = bytemuck::cast_slice::<_, S::f32s>(weights2).as_chunks::<V>().0;
+        let bias = bytemuck::cast_slice::<_, S::f32s>(&weights.conv2.bias);
         let features: &mut [f32] = bytemuck::cast_slice_mut(self.values[0]);
         let (per_point, column_stride) =
             (CONV1_CHANNELS * KERNEL, self.band.height1 * S::F32_LANES);
@@ -132,8 +133,6 @@ impl<'a, S: Simd> Single<'a, S> {
                 });
                 for point in 0..POINTS {
                     let weights2 = &weights2[point * per_point..][..per_point];
-                    let bias =
-                        bytemuck::cast_slice::<_, S::f32s>(&weights.conv2.points[point].bias);
                     let x = &transformed[point * CONV1_CHANNELS * g.columns * column_stride..];
                     for group in groups(g.columns) {
                         let x = &x[group.start * column_stride..];
@@ -144,7 +143,7 @@ impl<'a, S: Simd> Single<'a, S> {
                             group.len(),
                             correlate_outputs::<S, V>(
                                 simd,
-                                (weights2, bias),
+                                weights2,
                                 (x, g.columns * column_stride, column_stride),
                                 &rows,
                                 products,
@@ -154,7 +153,7 @@ impl<'a, S: Simd> Single<'a, S> {
                 }
             }
             for column in 0..g.columns {
-                for v in 0..V {
+                for (v, &bias) in bias.iter().enumerate() {
                     let mut first = [simd.splat_f32s(0.0); POINTS];
                     let mut second = first;
                     for point in 0..POINTS {
@@ -162,7 +161,7 @@ impl<'a, S: Simd> Single<'a, S> {
                         first[point] = self.products[at];
                         second[point] = self.products[at + POINTS * g.columns * V];
                     }
-                    let window = activated_window(simd, activation, [first, second]);
+                    let window = activated_window(simd, activation, [first, second], bias);
                     let pooled = [pool(simd, pooling, window)];
                     let pooled: &[f32] = bytemuck::cast_slice(&pooled);
                     for (lane, &value) in pooled.iter().enumerate() {
@@ -175,21 +174,18 @@ impl<'a, S: Simd> Single<'a, S> {
     }
 }
 
-/// The products of neighbouring tiles of columns: out[p] = bias + the sum over channels and rows of
+/// The products of neighbouring tiles of columns: out[p] = the sum over channels and rows of
 /// weights(channel, row) * x[channel * channel_stride + p * column_stride + rows[row]], for the outputs
 /// in the lanes.
 #[inline(always)]
 pub fn correlate_outputs<S: Simd, const V: usize, const P: usize>(
     simd: S,
-    (weights, bias): (&[[S::f32s; V]], &[S::f32s]),
+    weights: &[[S::f32s; V]],
     (x, channel_stride, column_stride): (&[f32], usize, usize),
     rows: &[usize; KERNEL],
     out: &mut [[S::f32s; V]],
 ) {
     let mut sums = [[simd.splat_f32s(0.0); V]; P];
-    for sum in &mut sums {
-        sum.copy_from_slice(&bias[..V]);
-    }
     for (channel, weights) in weights.as_chunks::<KERNEL>().0.iter().enumerate() {
         for (weight, row) in weights.iter().zip(rows) {
             let x = &x[channel * channel_stride + row..];
@@ -312,13 +308,13 @@ mod tests {
             let (channels, column_stride) = (3, 9);
             let channel_stride = P * column_stride;
             let outputs = V * S::F32_LANES;
-            let (weights, bias) = (floats(channels * KERNEL * outputs), floats(outputs));
+            let weights = floats(channels * KERNEL * outputs);
             let x = floats(channels * channel_stride);
             let rows = [3, 8, 0, 5, 1];
             let mut out = [[simd.splat_f32s(9.0); V]; P];
             correlate_outputs::<S, V, P>(
                 simd,
-                (bytemuck::cast_slice(&weights).as_chunks().0, bytemuck::cast_slice(&bias)),
+                bytemuck::cast_slice(&weights).as_chunks().0,
                 (&x, channel_stride, column_stride),
                 &rows,
                 &mut out,
@@ -330,7 +326,7 @@ mod tests {
                         let (channel, row) = (tap / KERNEL, rows[tap % KERNEL]);
                         (weights[o], x[channel * channel_stride + p * column_stride + row])
                     });
-                    assert_sum(out, taps.chain([(1.0, bias[o])]));
+                    assert_sum(out, taps);
                 }
             }
         }

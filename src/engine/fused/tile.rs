@@ -205,11 +205,13 @@ impl<'a, V: Copy> Tile<'a, V> {
         let [plane0, plane1] = g.planes();
         let (activation, pooling) = g.rules();
         let training = !self.maps1.is_empty();
-        for (y, row) in self.input.chunks_exact(g.padded_width).enumerate() {
-            transform(simd, row, &mut self.transformed0[y..], (g.column_stride(), plane0));
-        }
+        let mut rows = self.input.chunks_exact(g.padded_width).enumerate();
         let mut products = Products::new(simd.splat_f32s(0.0));
         for y in 0..g.height1 {
+            let ahead = if y == 0 { KERNEL + 1 } else { 2 };
+            for (y, row) in rows.by_ref().take(ahead) {
+                transform(simd, row, &mut self.transformed0[y..], (g.column_stride(), plane0));
+            }
             for column in 0..g.width1 {
                 let x = (&*self.transformed0, g.column_stride());
                 let place = (y, column, g.width1);

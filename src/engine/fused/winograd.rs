@@ -84,12 +84,6 @@ pub fn inputs_gradient<S: Simd>(simd: S, m: [S::f32s; POINTS]) -> [S::f32s; INPU
     ]
 }
 
-/// Whether A' takes the products at a point to one output and as they are: at the first and at the
-/// last, so a bias that is added there is added to each output once.
-pub fn reaches_one_output(point: usize) -> bool {
-    point == 0 || point == POINTS - 1
-}
-
 /// A' m.
 #[inline(always)]
 pub fn outputs<S: Simd>(simd: S, m: [S::f32s; POINTS]) -> [S::f32s; OUTPUTS] {

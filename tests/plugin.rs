@@ -261,7 +261,10 @@ fn a_gpu_computes_what_the_cpu_does() {
 #[ignore = "a child of other tests; make check-cuda on a GPU"]
 fn a_gpu_fits_evaluates_and_goes_on() {
     let data = MadeData::new(100, 16, 3);
-    let (dataset, second) = (Dataset::new(&data), Dataset::new(&MadeData::new(60, 16, 3)));
+    let mut turned = MadeData::new(60, 16, 3);
+    turned.images.reverse();
+    turned.labels.reverse();
+    let (dataset, second) = (Dataset::new(&data), Dataset::new(&turned));
     let options = small_with_momentum();
     let (here, there) = (Model::create(&options), Model::create(&on_gpu(options)));
     for model in [&here, &there] {

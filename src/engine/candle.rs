@@ -163,15 +163,6 @@ impl Engine for CandleEngine {
 /// The first computation may start candle's pools; from then on they belong to that process.
 fn refuse_forked_child() -> Result<()> {
     static OWNER: OnceLock<u32> = OnceLock::new();
-    let process = std::process::id();
-    let owner = *OWNER.get_or_init(|| process);
-    if owner == process {
-        return Ok(());
-    }
-    Err(Error::new(
-        Code::Forked,
-        format!(
-            "process {process} was forked from {owner} after lenet's first computation; candle's threads stayed there"
-        ),
-    ))
+    let stayed = " after lenet's first computation; candle's threads stayed there";
+    super::refuse_forked_child(&OWNER, stayed)
 }

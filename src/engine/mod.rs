@@ -78,6 +78,15 @@ pub struct Order<'a> {
     pub dataset: Unique,
 }
 
+impl<'a> Pixels<'a> {
+    fn part(self, range: Range<usize>) -> Self {
+        match self {
+            Pixels::Float(pixels) => Pixels::Float(&pixels[range]),
+            Pixels::Byte(pixels) => Pixels::Byte(&pixels[range]),
+        }
+    }
+}
+
 impl<'a> Images<'a> {
     pub fn count(&self) -> usize {
         match (self.order, self.pixels) {
@@ -89,17 +98,14 @@ impl<'a> Images<'a> {
 
     /// The images of the batch in this range.
     pub fn part(&self, range: Range<usize>) -> Images<'a> {
-        let pixels = |range: Range<usize>| range.start * self.size..range.end * self.size;
-        match (self.order, self.pixels) {
-            (Some(order), _) => {
+        match self.order {
+            Some(order) => {
                 let order = Some(Order { indices: &order.indices[range], ..order });
                 Images { order, ..*self }
             }
-            (None, Pixels::Float(all)) => {
-                Images { pixels: Pixels::Float(&all[pixels(range)]), ..*self }
-            }
-            (None, Pixels::Byte(all)) => {
-                Images { pixels: Pixels::Byte(&all[pixels(range)]), ..*self }
+            None => {
+                let pixels = self.pixels.part(range.start * self.size..range.end * self.size);
+                Images { pixels, ..*self }
             }
         }
     }
@@ -107,11 +113,7 @@ impl<'a> Images<'a> {
     /// The pixels of image `i` of the batch.
     fn image(&self, i: usize) -> Pixels<'a> {
         let i = self.order.map_or(i, |order| order.indices[i] as usize);
-        let range = i * self.size..(i + 1) * self.size;
-        match self.pixels {
-            Pixels::Float(pixels) => Pixels::Float(&pixels[range]),
-            Pixels::Byte(pixels) => Pixels::Byte(&pixels[range]),
-        }
+        self.pixels.part(i * self.size..(i + 1) * self.size)
     }
 }
 
@@ -261,6 +263,17 @@ pub fn open(
         )),
         DeviceChoice::Cpu => cpu(),
     }
+}
+
+/// Refuses a child of the process that was the first to come here with this `owner`; `stayed` says
+/// what is there and not here.
+pub fn refuse_forked_child(owner: &OnceLock<u32>, stayed: &str) -> Result<()> {
+    let process = std::process::id();
+    let owner = *owner.get_or_init(|| process);
+    if owner == process {
+        return Ok(());
+    }
+    Err(Error::new(Code::Forked, format!("process {process} was forked from {owner}{stayed}")))
 }
 
 /// The range in pieces of `size`, the last one perhaps smaller.

@@ -6,7 +6,7 @@
 use super::find::plugin;
 use super::table::{Batch, Failure, Handle, SeenThere, Settings, Status, StepThere, Table};
 use crate::architecture::Architecture;
-use crate::engine::{Engine, Images, Normalization, Seen, Values};
+use crate::engine::{self, Engine, Images, Normalization, Seen, Values};
 use crate::error::{Code, Error, Result};
 use crate::optimizer::Step;
 use crate::parameters::Weights;
@@ -17,21 +17,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// The plugin, if this process is the one that first used it.
 fn table() -> Result<&'static Table> {
-    static OWNER: OnceLock<u32> = OnceLock::new();
     let table = plugin()?;
-    refuse_forked_child(*OWNER.get_or_init(std::process::id))?;
+    refuse_forked_child()?;
     Ok(table)
 }
 
-fn refuse_forked_child(owner: u32) -> Result<()> {
-    let process = std::process::id();
-    if owner == process {
-        return Ok(());
-    }
-    Err(Error::new(
-        Code::Forked,
-        format!("process {process} was forked from {owner}, which has the GPU"),
-    ))
+fn refuse_forked_child() -> Result<()> {
+    static OWNER: OnceLock<u32> = OnceLock::new();
+    engine::refuse_forked_child(&OWNER, ", which has the GPU")
 }
 
 /// GPUs that `open` would accept, or why there is none.
@@ -71,8 +64,6 @@ fn result(status: Status, failure: &Failure) -> Result<()> {
 struct There {
     table: &'static Table,
     engine: Handle,
-    /// That made it, and has the GPU.
-    process: u32,
     /// One call at a time.
     turn: Mutex<()>,
     /// Parameters of its network.
@@ -96,12 +87,12 @@ impl There {
         // SAFETY: places of ours.
         let status = unsafe { (table.open)(index, &settings, &mut engine, &mut failure) };
         result(status, &failure)?;
-        let (process, turn) = (std::process::id(), Mutex::default());
-        Ok(There { table, engine, process, turn, length: architecture.parameter_count() })
+        let length = architecture.parameter_count();
+        Ok(There { table, engine, turn: Mutex::default(), length })
     }
 
     fn call(&self, function: impl FnOnce(&Table, Handle, &mut Failure) -> Status) -> Result<()> {
-        refuse_forked_child(self.process)?;
+        refuse_forked_child()?;
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut failure = Failure::none();
         let status = function(self.table, self.engine, &mut failure);
@@ -111,7 +102,7 @@ impl There {
 
 impl Drop for There {
     fn drop(&mut self) {
-        if self.process == std::process::id() {
+        if refuse_forked_child().is_ok() {
             // SAFETY: whoever holds values holds this.
             unsafe { (self.table.close)(self.engine) };
         }

@@ -37,7 +37,7 @@ const fn table<D: Devices>() -> Table {
 }
 
 /// The entry of a plugin without a GPU, for tests: candle's CPU device, twice.
-pub extern "C" fn on_cpu() -> *const c_void {
+pub fn on_cpu() -> *const c_void {
     struct Cpu;
 
     impl Devices for Cpu {
@@ -57,13 +57,6 @@ pub extern "C" fn on_cpu() -> *const c_void {
 struct Served {
     engine: CandleEngine,
     architecture: Architecture,
-}
-
-impl Served {
-    /// Values are weights of any number of rows.
-    fn weights(&self, rows: &[&[f32]]) -> Result<Weights> {
-        Ok(Weights::new(self.architecture, self.engine.upload(rows)?))
-    }
 }
 
 /// Runs the body of a table function: no panic leaves it, nothing is printed.
@@ -88,6 +81,8 @@ unsafe fn served<'a>(engine: Handle) -> &'a Served {
     unsafe { &*engine.cast::<Served>() }
 }
 
+/// Values are weights of any number of rows.
+///
 /// # Safety
 /// From `upload`, and not freed.
 unsafe fn values<'a>(values: Handle) -> &'a Weights {
@@ -150,11 +145,12 @@ unsafe extern "C" fn upload(
     // SAFETY: see above.
     unsafe {
         answer(failure, || {
-            let served = served(engine);
-            let length = served.architecture.parameter_count();
+            let Served { engine, architecture } = served(engine);
+            let length = architecture.parameter_count();
             let rows = slice::from_raw_parts(rows, count * length);
             let rows: Vec<&[f32]> = rows.chunks_exact(length).collect();
-            *values = Box::into_raw(Box::new(served.weights(&rows)?)).cast();
+            let made = Weights::new(*architecture, engine.upload(&rows)?);
+            *values = Box::into_raw(Box::new(made)).cast();
             Ok(())
         })
     }

@@ -210,6 +210,7 @@ check-cuda: cuda
 # ---- install: what is there already is not built again, so it works where root has no cargo
 
 SHARED := $(DESTDIR)$(LIBDIR)/liblenet.so
+PLUGIN := $(DESTDIR)$(LIBDIR)/liblenet_cuda.so.$(MAJOR)
 PC := $(DESTDIR)$(LIBDIR)/pkgconfig/lenet.pc
 
 $(RELEASE)/liblenet.so: $(SOURCES)
@@ -229,10 +230,10 @@ install: $(RELEASE)/liblenet.so
 
 install-cuda:
 	$(INSTALL) -d '$(DESTDIR)$(LIBDIR)'
-	$(INSTALL) -m 755 $(CUDA)/liblenet_cuda.so.1 '$(DESTDIR)$(LIBDIR)/liblenet_cuda.so.$(MAJOR)'
+	$(INSTALL) -m 755 $(CUDA)/liblenet_cuda.so.1 '$(PLUGIN)'
 
 uninstall:
-	rm -f '$(DESTDIR)$(LIBDIR)/liblenet_cuda.so.$(MAJOR)' '$(SHARED)' '$(SHARED).$(MAJOR)' '$(SHARED).$(VERSION)' '$(DESTDIR)$(LIBDIR)/liblenet.a' '$(PC)'
+	rm -f '$(SHARED)' '$(SHARED).$(MAJOR)' '$(SHARED).$(VERSION)' '$(DESTDIR)$(LIBDIR)/liblenet.a' '$(PLUGIN)' '$(PC)'
 	rm -f $(HEADERS:include/%='$(DESTDIR)$(INCLUDEDIR)/%')
 
 # ---- the rest

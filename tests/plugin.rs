@@ -17,7 +17,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::ptr::null_mut;
 use std::sync::OnceLock;
-use support::{Dataset, MadeData, Model, small, small_with_momentum};
+use support::{Dataset, MadeData, Model, small, small_with_momentum, threads};
 
 const NAME: &str = "liblenet_cuda.so.1";
 
@@ -69,10 +69,6 @@ fn gpus() -> u32 {
     let mut count = 77;
     support::ok(unsafe { lenet_device_count(LENET_DEVICE_CUDA, &mut count) });
     count
-}
-
-fn threads() -> usize {
-    fs::read_dir("/proc/self/task").unwrap().count()
 }
 
 // ---- without a GPU
@@ -352,8 +348,7 @@ fn a_gpus_model_is_safe_from_its_callers() {
     });
 
     // A child has no GPU: it is told so, may free what it has, and computes on the CPU.
-    let child = unsafe { libc::fork() };
-    if child == 0 {
+    support::works_in_a_child(|| {
         let mut needed = 0;
         let (mut class, mut other) = (0, null_mut());
         let refused = unsafe {
@@ -365,13 +360,9 @@ fn a_gpus_model_is_safe_from_its_callers() {
         };
         unsafe { lenet_free(model.0) };
         let cpu = lenet_options { device: LENET_DEVICE_CPU, num_threads: 1, ..options };
-        let good = refused == [LENET_ERROR_FORKED; 3]
-            && Model::create(&cpu).train(&data.images, &data.labels).is_finite();
-        unsafe { libc::_exit(if good { 0 } else { 1 }) };
-    }
-    let mut status = 0;
-    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
-    assert_eq!(status, 0, "in the child");
+        refused == [LENET_ERROR_FORKED; 3]
+            && Model::create(&cpu).train(&data.images, &data.labels).is_finite()
+    });
     model.train(&data.images, &data.labels);
 }
 

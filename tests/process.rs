@@ -8,11 +8,7 @@
 mod support;
 
 use lenet::ffi::*;
-use support::{Dataset, MadeData, Model, small};
-
-fn threads() -> usize {
-    std::fs::read_dir("/proc/self/task").unwrap().count()
-}
+use support::{Dataset, MadeData, Model, small, threads};
 
 fn use_everything(model: &Model, data: &MadeData) -> Vec<f32> {
     model.fit(&Dataset::new(data), 1, 32);
@@ -56,17 +52,12 @@ fn threads_belong_to_the_model_and_a_forked_child_computes_the_same() {
 
         for _ in 0..support::times("LENET_TEST_FORKS", 25) {
             use_everything(&model, &data);
-            let child = unsafe { libc::fork() };
-            assert!(child >= 0);
-            if child == 0 {
+            support::works_in_a_child(|| {
                 let same = use_everything(&copy.try_clone(), &data) == expected;
                 use_everything(&model, &data); // whose threads are the parent's
                 unsafe { lenet_free(model.0) };
-                unsafe { libc::_exit(if same { 0 } else { 1 }) };
-            }
-            let mut status = 0;
-            assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
-            assert_eq!(status, 0);
+                same
+            });
         }
         drop(copy);
         drop(model);

@@ -8,16 +8,19 @@
 
 #[path = "support/command.rs"]
 mod command;
+#[path = "support/process.rs"]
+mod process;
 mod support;
 
 use command::{VALGRIND, command, linked_program, release_folder, root, run};
 use lenet::ffi::*;
+use process::{threads, works_in_a_child};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::ptr::null_mut;
 use std::sync::OnceLock;
-use support::{Dataset, MadeData, Model, small, small_with_momentum, threads};
+use support::{Dataset, MadeData, Model, small, small_with_momentum};
 
 const NAME: &str = "liblenet_cuda.so.1";
 
@@ -348,7 +351,7 @@ fn a_gpus_model_is_safe_from_its_callers() {
     });
 
     // A child has no GPU: it is told so, may free what it has, and computes on the CPU.
-    support::works_in_a_child(|| {
+    works_in_a_child(|| {
         let mut needed = 0;
         let (mut class, mut other) = (0, null_mut());
         let refused = unsafe {

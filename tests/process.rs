@@ -5,10 +5,13 @@
 // What each pointer must be is said in lenet.h; here it always comes from a live Vec or handle.
 #![allow(clippy::undocumented_unsafe_blocks)]
 
+#[path = "support/process.rs"]
+mod process;
 mod support;
 
 use lenet::ffi::*;
-use support::{Dataset, MadeData, Model, small, threads};
+use process::{threads, works_in_a_child};
+use support::{Dataset, MadeData, Model, small};
 
 fn use_everything(model: &Model, data: &MadeData) -> Vec<f32> {
     model.fit(&Dataset::new(data), 1, 32);
@@ -52,7 +55,7 @@ fn threads_belong_to_the_model_and_a_forked_child_computes_the_same() {
 
         for _ in 0..support::times("LENET_TEST_FORKS", 25) {
             use_everything(&model, &data);
-            support::works_in_a_child(|| {
+            works_in_a_child(|| {
                 let same = use_everything(&copy.try_clone(), &data) == expected;
                 use_everything(&model, &data); // whose threads are the parent's
                 unsafe { lenet_free(model.0) };

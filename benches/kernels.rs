@@ -244,7 +244,7 @@ impl Kernel for DotProducts {
     }
 }
 
-/// The second convolution of one image at one point and row: two vectors of outputs, five columns.
+/// The second convolution of one image at one point and two rows: two vectors of outputs, three columns.
 struct CorrelateOutputs {
     weights: Memory,
     x: Memory,
@@ -252,23 +252,23 @@ struct CorrelateOutputs {
 
 impl CorrelateOutputs {
     fn new() -> Self {
-        CorrelateOutputs { weights: noise(6 * KERNEL * 2), x: noise(6 * 5) }
+        CorrelateOutputs { weights: noise(6 * KERNEL * 2), x: noise(6 * 3) }
     }
 }
 
 impl Kernel for CorrelateOutputs {
     fn work(&self, lanes: u64) -> Throughput {
-        Throughput::Elements((2 * 5 * 6 * KERNEL) as u64 * lanes)
+        Throughput::Elements((2 * 2 * 3 * 6 * KERNEL) as u64 * lanes)
     }
 
     #[inline(always)]
     fn run<S: Simd>(&mut self, simd: S) {
         let weights: &[S::f32s] = &self.weights.get_mut()[..6 * KERNEL * 2];
         let (weights, _) = weights.as_chunks::<2>();
-        let mut out = [[simd.splat_f32s(0.0); 2]; 5];
+        let mut out = [[[simd.splat_f32s(0.0); 2]; 2]; 3];
         let x: &[f32] = self.x.get_mut();
-        let rows = [0, 1, 2, 3, 4];
-        correlate_outputs::<S, 2, 5>(simd, weights, (x, 80, 16), &rows, &mut out);
+        let rows = [[0, 1, 2, 3, 4], [1, 2, 3, 4, 5]];
+        correlate_outputs::<S, 2, 3>(simd, weights, (x, 48, 16), &rows, &mut out);
         black_box(&mut out);
     }
 }
@@ -291,7 +291,7 @@ struct Transform(Memory);
 
 impl Kernel for Transform {
     fn work(&self, lanes: u64) -> Throughput {
-        Throughput::Bytes(4 * 6 * 128 * lanes)
+        Throughput::Bytes(4 * 8 * 128 * lanes)
     }
 
     #[inline(always)]
@@ -403,11 +403,11 @@ fn main() {
     }
     bench! {
         "multiply-adds in registers": Peak(1000),
-        "first convolution": Correlate::<6, 1>::new(28, 14),
-        "second convolution": Correlate::<16, 6>::new(10, 5),
-        "second convolution, input gradient": Correlate::<6, 16>::new(14, 5),
-        "first convolution, weight gradient": ConvolutionWeights::new(2, 14),
-        "second convolution, weight gradient": ConvolutionWeights::new(10, 5),
+        "first convolution": Correlate::<6, 1>::new(28, 7),
+        "second convolution": Correlate::<16, 6>::new(10, 3),
+        "second convolution, input gradient": Correlate::<6, 16>::new(14, 3),
+        "first convolution, weight gradient": ConvolutionWeights::new(2, 7),
+        "second convolution, weight gradient": ConvolutionWeights::new(10, 3),
         "linear 400 to 120": Linear::new(INPUTS, OUTPUTS, false),
         "linear 400 to 120, input gradient": Linear::new(INPUTS, OUTPUTS, true),
         "linear 400 to 120, weight gradient of 256 images": LinearWeights::new(256),
@@ -416,7 +416,7 @@ fn main() {
         "sigmoid": Activate(Activation::Sigmoid, noise(1024)),
         "tanh": Activate(Activation::Tanh, noise(1024)),
         "ReLU": Activate(Activation::Relu, noise(1024)),
-        "transform of tiles": Transform(noise(6 * 128)),
+        "transform of tiles": Transform(noise(8 * 128)),
     }
     criterion.final_summary();
 }

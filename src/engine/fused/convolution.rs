@@ -1,7 +1,7 @@
 //! A convolution on maps that `winograd` has transformed, [point][channel][tile of columns][row]: each
 //! point is a convolution of its own with a kernel of one column. Two outputs of it, one below the
-//! other, make a 2x2 window of the map: everything from their products to the activated window
-//! happens in the nearest cache.
+//! other, make two 2x2 windows of the map, side by side: everything from their products to the activated
+//! windows happens in the nearest cache.
 
 use super::activations::activate;
 use super::kernels::{Packed, Taps};
@@ -10,6 +10,9 @@ use super::pooling::Window;
 use super::winograd::{self, POINTS};
 use crate::architecture::{Activation, CONV1_CHANNELS, CONV2_CHANNELS, KERNEL};
 use pulp::Simd;
+
+/// 2x2 windows that a tile's outputs in two rows make.
+pub const WINDOWS: usize = winograd::OUTPUTS / 2;
 
 const ROWS1: usize = CONV1_CHANNELS * KERNEL;
 const ROWS2: usize = CONV2_CHANNELS * CONV1_CHANNELS * KERNEL;
@@ -58,7 +61,8 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Convolution<OUTPUTS, CHANNELS>
         }
     }
 
-    /// The 2x2 window at (2y, 2 column) of every output's map, activated.
+    /// The 2x2 windows at (2y, 4 column) and beside it of every output's map; the first `used` of them
+    /// are activated.
     #[inline(always)]
     pub fn windows<S: Simd>(
         &self,
@@ -66,6 +70,7 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Convolution<OUTPUTS, CHANNELS>
         activation: Activation,
         (x, height): (&[S::f32s], usize),
         (y, column, columns): (usize, usize, usize),
+        used: usize,
         Products { products, windows }: &mut Products<S::f32s, OUTPUTS>,
     ) {
         let plane = columns * height;
@@ -74,47 +79,49 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Convolution<OUTPUTS, CHANNELS>
             let taps = Taps { x, channel_stride: plane, rows: 0..KERNEL };
             weights.correlate(simd, &taps, &mut products[point]);
         }
-        for (output, window) in windows.iter_mut().enumerate() {
-            let mut first = [simd.splat_f32s(0.0); POINTS];
-            let mut second = first;
-            for point in 0..POINTS {
-                [first[point], second[point]] = products[point][output];
+        for (output, windows) in windows.iter_mut().enumerate() {
+            let mut rows = [[simd.splat_f32s(0.0); winograd::OUTPUTS]; 2];
+            for (row, outputs) in rows.iter_mut().enumerate() {
+                let mut m = [simd.splat_f32s(0.0); POINTS];
+                for (m, products) in m.iter_mut().zip(&*products) {
+                    *m = products[output][row];
+                }
+                *outputs = winograd::biased_outputs(simd, m, simd.splat_f32s(self.bias[output]));
             }
-            let bias = simd.splat_f32s(self.bias[output]);
-            *window = activated_window(simd, activation, [first, second], bias);
+            set_activated(simd, activation, rows, &mut windows[..used]);
         }
     }
 }
 
-/// The window of outputs that the products of its two rows make, activated.
+/// Windows of two rows of outputs, activated.
 #[inline(always)]
-pub fn activated_window<S: Simd>(
+pub fn set_activated<S: Simd>(
     simd: S,
     activation: Activation,
-    [first, second]: [[S::f32s; POINTS]; 2],
-    bias: S::f32s,
-) -> Window<S::f32s> {
-    let [a, b] = winograd::outputs(simd, first);
-    let [c, d] = winograd::outputs(simd, second);
-    let mut window = [a, b, c, d];
-    for output in &mut window {
-        *output = simd.add_f32s(*output, bias);
+    rows: [[S::f32s; winograd::OUTPUTS]; 2],
+    windows: &mut [Window<S::f32s>],
+) {
+    let ([a, b, c, d], [e, f, g, h]) = (rows[0], rows[1]);
+    for (mut window, place) in [[a, b, e, f], [c, d, g, h]].into_iter().zip(windows) {
+        activate(simd, activation, &mut window);
+        *place = window;
     }
-    activate(simd, activation, &mut window);
-    window
 }
 
 /// Where a convolution's windows are computed: at the same place again and again, for they take
 /// longer to clear than to write.
 pub struct Products<V, const OUTPUTS: usize> {
     products: [[[V; 2]; OUTPUTS]; POINTS],
-    pub windows: [Window<V>; OUTPUTS],
+    pub windows: [[Window<V>; WINDOWS]; OUTPUTS],
 }
 
 impl<V: Copy, const OUTPUTS: usize> Products<V, OUTPUTS> {
     #[inline(always)]
     pub fn new(zero: V) -> Self {
-        Products { products: [[[zero; 2]; OUTPUTS]; POINTS], windows: [[zero; 4]; OUTPUTS] }
+        Products {
+            products: [[[zero; 2]; OUTPUTS]; POINTS],
+            windows: [[[zero; 4]; WINDOWS]; OUTPUTS],
+        }
     }
 }
 

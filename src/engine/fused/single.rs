@@ -3,13 +3,13 @@
 
 use super::activations::activate;
 use super::chunk::{NetworkWeights, linear_sizes};
-use super::convolution::{ConvolutionWeights, activated_window};
+use super::convolution::{ConvolutionWeights, WINDOWS, set_activated};
 use super::kernels::{for_group_of, groups};
 use super::memory::take;
 use super::passes::Batch;
 use super::pooling::pool;
 use super::tile::{Geometry, Tile};
-use super::winograd::POINTS;
+use super::winograd::{self, POINTS};
 use crate::architecture::{CONV1_CHANNELS, CONV1_PADDING, CONV2_CHANNELS, KERNEL};
 use pulp::{Simd, bytemuck};
 
@@ -21,7 +21,7 @@ pub fn pays<S: Simd>(images: usize) -> bool {
 /// Floats of the second convolution's weights as this file reads them.
 pub const WEIGHTS2: usize = POINTS * CONV1_CHANNELS * KERNEL * CONV2_CHANNELS;
 
-/// Writes them: (6 points, 6 channels, 5 rows, 16 outputs).
+/// Writes them: (8 points, 6 channels, 5 rows, 16 outputs).
 pub fn fill_weights2(weights: &ConvolutionWeights, out: &mut [f32]) {
     let of_output = CONV1_CHANNELS * KERNEL;
     for (i, out) in out.as_chunks_mut::<CONV2_CHANNELS>().0.iter_mut().enumerate() {
@@ -32,6 +32,10 @@ pub fn fill_weights2(weights: &ConvolutionWeights, out: &mut [f32]) {
     }
 }
 
+/// Tiles of columns that are computed together: those of two rows, and two vectors of outputs, keep 12 sums
+/// in registers.
+const COLUMNS: usize = 3;
+
 /// What one image is computed in.
 pub struct Single<'a, S: Simd> {
     simd: S,
@@ -39,9 +43,9 @@ pub struct Single<'a, S: Simd> {
     /// Each lane a band of the image.
     band: Geometry,
     tile: Tile<'a, S::f32s>,
-    /// (6, width1)
+    /// (6, padded width1)
     row1: &'a mut [S::f32s],
-    /// (2 rows, 6 points, columns, 16 / lanes): the second convolution's products.
+    /// (8 points, columns2, 2 rows, 16 / lanes): the second convolution's products.
     products: &'a mut [S::f32s],
     /// The features and the outputs of the first two linear layers, in whole vectors.
     values: [&'a mut [S::f32s]; 3],
@@ -51,8 +55,8 @@ impl<'a, S: Simd> Single<'a, S> {
     fn sizes(g: &Geometry) -> [usize; 5] {
         let [features, fc1, fc2] =
             linear_sizes(g.architecture).map(|(inputs, _)| inputs.div_ceil(S::F32_LANES));
-        let products = 2 * POINTS * g.columns * CONV2_CHANNELS.div_ceil(S::F32_LANES);
-        [CONV1_CHANNELS * g.width1, products, features, fc1, fc2]
+        let products = 2 * POINTS * g.columns2 * CONV2_CHANNELS.div_ceil(S::F32_LANES);
+        [CONV1_CHANNELS * g.padded_width1(), products, features, fc1, fc2]
     }
 
     /// Floats of memory that it takes.
@@ -125,48 +129,47 @@ impl<'a, S: Simd> Single<'a, S> {
         let (per_point, column_stride) =
             (CONV1_CHANNELS * KERNEL, self.band.height1 * S::F32_LANES);
         for y in 0..g.height2 / 2 {
-            for row in 0..2 {
-                // Where the rows that the kernel meets are in their bands.
-                let rows: [usize; KERNEL] = std::array::from_fn(|k| {
+            // Where the rows that the kernel meets are in their bands.
+            let rows: [[usize; KERNEL]; 2] = std::array::from_fn(|row| {
+                std::array::from_fn(|k| {
                     let at = 2 * y + row + k;
                     at % self.band.height1 * S::F32_LANES + at / self.band.height1
-                });
-                for point in 0..POINTS {
-                    let weights2 = &weights2[point * per_point..][..per_point];
-                    let x = &transformed[point * CONV1_CHANNELS * g.columns * column_stride..];
-                    for group in groups(g.columns) {
-                        let x = &x[group.start * column_stride..];
-                        let from = (row * POINTS + point) * g.columns;
-                        let products = self.products.as_chunks_mut::<V>().0;
-                        let products = &mut products[from + group.start..from + group.end];
-                        for_group_of!(
-                            group.len(),
-                            correlate_outputs::<S, V>(
-                                simd,
-                                weights2,
-                                (x, g.columns * column_stride, column_stride),
-                                &rows,
-                                products,
-                            )
-                        );
+                })
+            });
+            let products = self.products.as_chunks_mut::<V>().0.as_chunks_mut::<2>().0;
+            for (point, products) in products.chunks_exact_mut(g.columns2).enumerate() {
+                let weights2 = &weights2[point * per_point..][..per_point];
+                let x = &transformed[point * CONV1_CHANNELS * g.columns2 * column_stride..];
+                for (i, products) in products.chunks_mut(COLUMNS).enumerate() {
+                    let x = &x[i * COLUMNS * column_stride..];
+                    let x = (x, g.columns2 * column_stride, column_stride);
+                    match products.len() {
+                        3 => correlate_outputs::<S, V, 3>(simd, weights2, x, &rows, products),
+                        2 => correlate_outputs::<S, V, 2>(simd, weights2, x, &rows, products),
+                        _ => correlate_outputs::<S, V, 1>(simd, weights2, x, &rows, products),
                     }
                 }
             }
-            for column in 0..g.columns {
+            for column in 0..g.columns2 {
+                let used = g.windows2(column);
                 for (v, &bias) in bias.iter().enumerate() {
-                    let mut first = [simd.splat_f32s(0.0); POINTS];
-                    let mut second = first;
-                    for point in 0..POINTS {
-                        let at = (point * g.columns + column) * V + v;
-                        first[point] = self.products[at];
-                        second[point] = self.products[at + POINTS * g.columns * V];
+                    let mut outputs = [[simd.splat_f32s(0.0); winograd::OUTPUTS]; 2];
+                    for (row, outputs) in outputs.iter_mut().enumerate() {
+                        let mut m = [simd.splat_f32s(0.0); POINTS];
+                        for (point, m) in m.iter_mut().enumerate() {
+                            *m = products[point * g.columns2 + column][row][v];
+                        }
+                        *outputs = winograd::biased_outputs(simd, m, bias);
                     }
-                    let window = activated_window(simd, activation, [first, second], bias);
-                    let pooled = [pool(simd, pooling, window)];
-                    let pooled: &[f32] = bytemuck::cast_slice(&pooled);
-                    for (lane, &value) in pooled.iter().enumerate() {
-                        let output = v * S::F32_LANES + lane;
-                        features[(output * (g.height2 / 2) + y) * g.columns + column] = value;
+                    let mut windows = [[simd.splat_f32s(0.0); 4]; WINDOWS];
+                    set_activated(simd, activation, outputs, &mut windows[..used.len()]);
+                    for (x, window) in used.clone().zip(windows) {
+                        let pooled = [pool(simd, pooling, window)];
+                        let pooled: &[f32] = bytemuck::cast_slice(&pooled);
+                        for (lane, &value) in pooled.iter().enumerate() {
+                            let output = v * S::F32_LANES + lane;
+                            features[(output * (g.height2 / 2) + y) * (g.width2 / 2) + x] = value;
+                        }
                     }
                 }
             }
@@ -174,25 +177,31 @@ impl<'a, S: Simd> Single<'a, S> {
     }
 }
 
-/// The products of neighbouring tiles of columns: out[p] = the sum over channels and rows of
-/// weights(channel, row) * x[channel * channel_stride + p * column_stride + rows[row]], for the outputs
-/// in the lanes.
+/// The products of neighbouring tiles of columns in two rows: out[p][row] = the sum over channels and taps
+/// of weights(channel, tap) * x[channel * channel_stride + p * column_stride + rows[row][tap]], for the
+/// outputs in the lanes.
 #[inline(always)]
 pub fn correlate_outputs<S: Simd, const V: usize, const P: usize>(
     simd: S,
     weights: &[[S::f32s; V]],
     (x, channel_stride, column_stride): (&[f32], usize, usize),
-    rows: &[usize; KERNEL],
-    out: &mut [[S::f32s; V]],
+    rows: &[[usize; KERNEL]; 2],
+    out: &mut [[[S::f32s; V]; 2]],
 ) {
-    let mut sums = [[simd.splat_f32s(0.0); V]; P];
+    let mut columns = [x; P];
+    for (p, column) in columns.iter_mut().enumerate() {
+        *column = &x[p * column_stride..][..x.len() - (P - 1) * column_stride]; // of one length: one check
+    }
+    let mut sums = [[[simd.splat_f32s(0.0); V]; 2]; P];
     for (channel, weights) in weights.as_chunks::<KERNEL>().0.iter().enumerate() {
-        for (weight, row) in weights.iter().zip(rows) {
-            let x = &x[channel * channel_stride + row..];
-            for (p, sum) in sums.iter_mut().enumerate() {
-                let x = simd.splat_f32s(x[p * column_stride]);
-                for v in 0..V {
-                    sum[v] = simd.mul_add_e_f32s(weight[v], x, sum[v]);
+        for (tap, weight) in weights.iter().enumerate() {
+            let places = [0, 1].map(|row| channel * channel_stride + rows[row][tap]);
+            for (sum, column) in sums.iter_mut().zip(columns) {
+                for (sum, place) in sum.iter_mut().zip(places) {
+                    let x = simd.splat_f32s(column[place]);
+                    for v in 0..V {
+                        sum[v] = simd.mul_add_e_f32s(weight[v], x, sum[v]);
+                    }
                 }
             }
         }
@@ -310,8 +319,8 @@ mod tests {
             let outputs = V * S::F32_LANES;
             let weights = floats(channels * KERNEL * outputs);
             let x = floats(channels * channel_stride);
-            let rows = [3, 8, 0, 5, 1];
-            let mut out = [[simd.splat_f32s(9.0); V]; P];
+            let rows = [[3, 8, 0, 5, 1], [8, 0, 5, 1, 2]];
+            let mut out = [[[simd.splat_f32s(9.0); V]; 2]; P];
             correlate_outputs::<S, V, P>(
                 simd,
                 bytemuck::cast_slice(&weights).as_chunks().0,
@@ -319,11 +328,12 @@ mod tests {
                 &rows,
                 &mut out,
             );
-            let out: &[f32] = bytemuck::cast_slice(out.as_flattened());
-            for (p, out) in out.chunks(outputs).enumerate() {
+            let out: &[f32] = bytemuck::cast_slice(out.as_flattened().as_flattened());
+            for (at, out) in out.chunks(outputs).enumerate() {
+                let (p, row) = (at / 2, at % 2);
                 for (o, &out) in out.iter().enumerate() {
                     let taps = weights.chunks(outputs).enumerate().map(|(tap, weights)| {
-                        let (channel, row) = (tap / KERNEL, rows[tap % KERNEL]);
+                        let (channel, row) = (tap / KERNEL, rows[row][tap % KERNEL]);
                         (weights[o], x[channel * channel_stride + p * column_stride + row])
                     });
                     assert_sum(out, taps);
@@ -338,9 +348,6 @@ mod tests {
             arch.dispatch(Correlate::<1>);
             arch.dispatch(Correlate::<2>);
             arch.dispatch(Correlate::<3>);
-            arch.dispatch(Correlate::<4>);
-            arch.dispatch(Correlate::<5>);
-            arch.dispatch(Correlate::<6>);
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Maps are [channel][row][column] of vectors, transformed ones as `convolution` wants them.
 
-use super::convolution::{ConvolutionWeights, Products, SUMS, layers, transform};
+use super::convolution::{ConvolutionWeights, Products, SUMS, WINDOWS, layers, transform};
 use super::input::Loader;
 use super::kernels::{Columns, Taps, convolution_weights};
 use super::memory::take;
@@ -27,9 +27,11 @@ pub struct Geometry {
     pub width1: usize,
     /// After the second convolution.
     pub height2: usize,
-    width2: usize,
-    /// Tiles of columns in a row of the second transformed map; of the first, `width1`.
-    pub columns: usize,
+    pub width2: usize,
+    /// Tiles of columns in a row of the transformed images, and of the transformed first pooled map: the
+    /// last of those may have outputs that do not exist.
+    columns1: usize,
+    pub columns2: usize,
 }
 
 impl Geometry {
@@ -45,7 +47,8 @@ impl Geometry {
             width1: width / 2,
             height2,
             width2,
-            columns: width2 / winograd::OUTPUTS,
+            columns1: width / winograd::OUTPUTS,
+            columns2: width2.div_ceil(winograd::OUTPUTS),
         }
     }
 
@@ -65,6 +68,21 @@ impl Geometry {
         self.padded_height() + 1
     }
 
+    /// Columns of a row of the first pooled map, with zeros for the last tile.
+    pub fn padded_width1(&self) -> usize {
+        self.columns2 * winograd::OUTPUTS + KERNEL - 1
+    }
+
+    /// Columns of a row of the second convolution's outputs, with those that do not exist.
+    fn padded_width2(&self) -> usize {
+        self.columns2 * winograd::OUTPUTS
+    }
+
+    /// Windows of tile `column` of the second convolution that exist.
+    pub fn windows2(&self, column: usize) -> Range<usize> {
+        column * WINDOWS..(self.width2 / 2).min((column + 1) * WINDOWS)
+    }
+
     pub fn rules(&self) -> (Activation, Pooling) {
         (self.architecture.activation(), self.architecture.pooling())
     }
@@ -72,7 +90,7 @@ impl Geometry {
     /// Floats for one point and channel of the transformed images and of the transformed first
     /// pooled map.
     fn planes(&self) -> [usize; 2] {
-        [self.column_stride() * self.width1, self.height1 * self.columns]
+        [self.column_stride() * self.columns1, self.height1 * self.columns2]
     }
 
     /// For rows `y` and `y + 1` of the second convolution's input gradient: the rows of the kernel,
@@ -89,11 +107,11 @@ impl Geometry {
 pub struct Tile<'a, V> {
     /// (height + 4, width + 4): the padded images.
     input: &'a mut [V],
-    /// (6 points, width1, height + 4 and one left over): the same, transformed.
+    /// (8 points, columns1, height + 4 and one left over): the same, transformed.
     transformed0: &'a mut [V],
     /// (6, height, width): activations, for training.
     maps1: &'a mut [V],
-    /// (6 points, 6 channels, columns, height1): the first pooled map, transformed.
+    /// (8 points, 6 channels, columns2, height1): the first pooled map, transformed.
     pub transformed1: &'a mut [V],
     /// (16, height2, width2): activations, for training.
     maps2: &'a mut [V],
@@ -101,15 +119,15 @@ pub struct Tile<'a, V> {
 
 /// What tiles share, one after the other.
 pub struct Scratch<'a, V> {
-    /// (6, width1): a row of the first pooled map, or of its gradient.
+    /// (6, padded width1): a row of the first pooled map, or of its gradient.
     row1: &'a mut [V],
-    /// (16, height2, width2): gradient before the second activation.
+    /// (16, height2, padded width2): gradient before the second activation.
     gradient2: &'a mut [V],
-    /// (16, columns, height2 + 2): one point of it transformed, between rows of zeros.
+    /// (16, columns2, height2 + 2): one point of it transformed, between rows of zeros.
     transformed2: &'a mut [V],
-    /// (6 points, 6, columns, height1): gradient of the transformed first pooled map.
+    /// (8 points, 6, columns2, height1): gradient of the transformed first pooled map.
     gradient1: &'a mut [V],
-    /// (6 points, 6, width1, 2 rows): two rows of the gradient before the first activation,
+    /// (8 points, 6, columns1, 2 rows): two rows of the gradient before the first activation,
     /// transformed.
     rows1: &'a mut [V],
     /// Sums for the gradient of the parameters, their lanes not yet added up.
@@ -161,7 +179,7 @@ impl<'a, V: Copy> Tile<'a, V> {
         loader.spread(images, (i, rows), g.width, &mut input[first..], row_stride, lanes);
     }
 
-    /// Features (16, height2 / 2, columns) are written `stride` apart.
+    /// Features (16, height2 / 2, width2 / 2) are written `stride` apart.
     #[inline(always)]
     pub fn forward<S: Simd<f32s = V>>(
         &mut self,
@@ -177,23 +195,25 @@ impl<'a, V: Copy> Tile<'a, V> {
         let training = !self.maps2.is_empty();
         let mut products = Products::new(simd.splat_f32s(0.0));
         for y in 0..g.height2 / 2 {
-            for column in 0..g.columns {
+            for column in 0..g.columns2 {
                 let x = (&*self.transformed1, g.height1);
-                let place = (y, column, g.columns);
-                weights.conv2.windows(simd, activation, x, place, &mut products);
-                for (channel, &window) in products.windows.iter().enumerate() {
-                    if training {
-                        let at = (channel * g.height2 + 2 * y) * g.width2 + 2 * column;
-                        set_window(self.maps2, at, g.width2, window);
+                let (place, used) = ((y, column, g.columns2), g.windows2(column));
+                weights.conv2.windows(simd, activation, x, place, used.len(), &mut products);
+                for (channel, windows) in products.windows.iter().enumerate() {
+                    for (x, &window) in used.clone().zip(windows) {
+                        if training {
+                            let at = (channel * g.height2 + 2 * y) * g.width2 + 2 * x;
+                            set_window(self.maps2, at, g.width2, window);
+                        }
+                        let feature = (channel * (g.height2 / 2) + y) * (g.width2 / 2) + x;
+                        features[feature * stride] = pool(simd, pooling, window);
                     }
-                    let feature = (channel * (g.height2 / 2) + y) * g.columns + column;
-                    features[feature * stride] = pool(simd, pooling, window);
                 }
             }
         }
     }
 
-    /// To the transformed first pooled map, by way of its rows (6, width1).
+    /// To the transformed first pooled map, by way of its rows (6, padded width1).
     #[inline(always)]
     pub fn forward1<S: Simd<f32s = V>>(
         &mut self,
@@ -202,7 +222,7 @@ impl<'a, V: Copy> Tile<'a, V> {
         weights: &ConvolutionWeights,
         row1: &mut [V],
     ) {
-        let [plane0, plane1] = g.planes();
+        let ([plane0, plane1], padded_width1) = (g.planes(), g.padded_width1());
         let (activation, pooling) = g.rules();
         let training = !self.maps1.is_empty();
         let mut rows = self.input.chunks_exact(g.padded_width).enumerate();
@@ -212,19 +232,21 @@ impl<'a, V: Copy> Tile<'a, V> {
             for (y, row) in rows.by_ref().take(ahead) {
                 transform(simd, row, &mut self.transformed0[y..], (g.column_stride(), plane0));
             }
-            for column in 0..g.width1 {
+            for column in 0..g.columns1 {
                 let x = (&*self.transformed0, g.column_stride());
-                let place = (y, column, g.width1);
-                weights.conv1.windows(simd, activation, x, place, &mut products);
-                for (channel, &window) in products.windows.iter().enumerate() {
-                    if training {
-                        let at = (channel * g.height + 2 * y) * g.width + 2 * column;
-                        set_window(self.maps1, at, g.width, window);
+                let place = (y, column, g.columns1);
+                weights.conv1.windows(simd, activation, x, place, WINDOWS, &mut products);
+                for (channel, windows) in products.windows.iter().enumerate() {
+                    for (x, &window) in (column * WINDOWS..).zip(windows) {
+                        if training {
+                            let at = (channel * g.height + 2 * y) * g.width + 2 * x;
+                            set_window(self.maps1, at, g.width, window);
+                        }
+                        row1[channel * padded_width1 + x] = pool(simd, pooling, window);
                     }
-                    row1[channel * g.width1 + column] = pool(simd, pooling, window);
                 }
             }
-            for (channel, row) in row1.chunks_exact(g.width1).enumerate() {
+            for (channel, row) in row1.chunks_exact(padded_width1).enumerate() {
                 let out = &mut self.transformed1[channel * plane1 + y..];
                 transform(simd, row, out, (g.height1, CONV1_CHANNELS * plane1));
             }
@@ -247,16 +269,18 @@ impl<'a, V: Copy> Tile<'a, V> {
         let rules = g.rules();
 
         // Second pooling and activation.
-        let plane2 = g.height2 * g.width2;
+        let (plane2, padded_width2) = (g.height2 * g.width2, g.padded_width2());
+        let padded_plane2 = g.height2 * padded_width2;
         let mut feature = 0;
         for (channel, bias) in bias2.iter_mut().enumerate() {
             let mut sum = *bias;
             for y in 0..g.height2 / 2 {
-                for column in 0..g.columns {
-                    let at = channel * plane2 + 2 * (y * g.width2 + column);
+                for x in 0..g.width2 / 2 {
+                    let at = channel * plane2 + 2 * (y * g.width2 + x);
                     let window = window(self.maps2, at, g.width2);
                     let gradients = unpool(simd, rules, window, features[feature]);
-                    set_window(gradient2, at, g.width2, gradients);
+                    let at = channel * padded_plane2 + 2 * (y * padded_width2 + x);
+                    set_window(gradient2, at, padded_width2, gradients);
                     for d in gradients {
                         sum = simd.add_f32s(sum, d);
                     }
@@ -271,20 +295,19 @@ impl<'a, V: Copy> Tile<'a, V> {
         let bordered = g.height2 + 2;
         let [plane0, plane1] = g.planes();
         for point in 0..POINTS {
-            let maps = gradient2.chunks_exact(plane2);
-            for (from, to) in maps.zip(transformed2.chunks_exact_mut(g.columns * bordered)) {
-                for (y, row) in from.chunks_exact(g.width2).enumerate() {
-                    for (pair, column) in
-                        row.as_chunks().0.iter().zip(to.chunks_exact_mut(bordered))
-                    {
-                        column[1 + y] = winograd::outputs_gradient(simd, point, *pair);
+            let maps = gradient2.chunks_exact(padded_plane2);
+            for (from, to) in maps.zip(transformed2.chunks_exact_mut(g.columns2 * bordered)) {
+                for (y, row) in from.chunks_exact(padded_width2).enumerate() {
+                    let tiles = row.as_chunks().0;
+                    for (tile, column) in tiles.iter().zip(to.chunks_exact_mut(bordered)) {
+                        column[1 + y] = winograd::outputs_gradient(simd, point, *tile);
                     }
                 }
             }
             let map = |channel: usize| (point * CONV1_CHANNELS + channel) * plane1;
             for output in (0..CONV2_CHANNELS).step_by(2) {
                 let delta = |o: usize| Columns {
-                    values: &transformed2[o * g.columns * bordered + 1..],
+                    values: &transformed2[o * g.columns2 * bordered + 1..],
                     stride: bordered,
                 };
                 let deltas = [delta(output), delta(output + 1)];
@@ -298,12 +321,12 @@ impl<'a, V: Copy> Tile<'a, V> {
                     convolution_weights(simd, deltas, g.height2, x, weights2, places);
                 }
             }
-            for column in 0..g.columns {
+            for column in 0..g.columns2 {
                 for y in (0..g.height1).step_by(2) {
                     let (rows, first) = g.rows_back(y);
                     let taps = Taps {
                         x: &transformed2[column * bordered + first..],
-                        channel_stride: g.columns * bordered,
+                        channel_stride: g.columns2 * bordered,
                         rows,
                     };
                     let mut out = [[simd.splat_f32s(0.0); 2]; CONV1_CHANNELS];
@@ -319,34 +342,40 @@ impl<'a, V: Copy> Tile<'a, V> {
         // Row by row back from the transformed map, through the first pooling and activation, to
         // the weights of the first convolution.
         let plane = g.height * g.width;
-        let pair = 2 * g.width1;
+        let pair = 2 * g.columns1;
         for y in 0..g.height1 {
             row1.fill(simd.splat_f32s(0.0));
             for (channel, bias) in bias1.iter_mut().enumerate() {
-                let row1 = &mut row1[channel * g.width1..(channel + 1) * g.width1];
-                for column in 0..g.columns {
+                let row1 = &mut row1[channel * g.padded_width1()..][..g.width1];
+                for column in 0..g.columns2 {
                     let mut m = [simd.splat_f32s(0.0); POINTS];
                     for (point, m) in m.iter_mut().enumerate() {
                         let map = (point * CONV1_CHANNELS + channel) * plane1;
                         *m = gradient1[map + column * g.height1 + y];
                     }
-                    let row = row1[2 * column..][..winograd::INPUTS].iter_mut();
+                    let row = row1[column * winograd::OUTPUTS..].iter_mut();
                     for (place, value) in row.zip(winograd::inputs_gradient(simd, m)) {
                         *place = simd.add_f32s(*place, value);
                     }
                 }
                 let mut sum = *bias;
-                for (x, &gradient) in row1.iter().enumerate() {
-                    let at = channel * plane + 2 * (y * g.width + x);
-                    let window = window(self.maps1, at, g.width);
-                    let [a, b, c, d] = unpool(simd, rules, window, gradient);
-                    for point in 0..POINTS {
-                        let place = (point * CONV1_CHANNELS + channel) * pair + 2 * x;
-                        rows1[place] = winograd::outputs_gradient(simd, point, [a, b]);
-                        rows1[place + 1] = winograd::outputs_gradient(simd, point, [c, d]);
+                for (column, row1) in row1.as_chunks::<WINDOWS>().0.iter().enumerate() {
+                    let mut rows = [[simd.splat_f32s(0.0); winograd::OUTPUTS]; 2];
+                    for (i, &gradient) in row1.iter().enumerate() {
+                        let x = column * WINDOWS + i;
+                        let at = channel * plane + 2 * (y * g.width + x);
+                        let window = window(self.maps1, at, g.width);
+                        let gradients = unpool(simd, rules, window, gradient);
+                        for d in gradients {
+                            sum = simd.add_f32s(sum, d);
+                        }
+                        set_window(rows.as_flattened_mut(), 2 * i, winograd::OUTPUTS, gradients);
                     }
-                    for d in [a, b, c, d] {
-                        sum = simd.add_f32s(sum, d);
+                    for point in 0..POINTS {
+                        let place = (point * CONV1_CHANNELS + channel) * pair + 2 * column;
+                        for (row, tile) in rows.iter().enumerate() {
+                            rows1[place + row] = winograd::outputs_gradient(simd, point, *tile);
+                        }
                     }
                 }
                 *bias = sum;
@@ -370,14 +399,14 @@ impl<'a, V: Copy> Tile<'a, V> {
 impl<'a, V> Scratch<'a, V> {
     fn sizes(g: &Geometry, training: bool) -> [usize; 6] {
         let backward = [
-            CONV2_CHANNELS * g.height2 * g.width2,
-            CONV2_CHANNELS * (g.height2 + 2) * g.columns,
-            POINTS * CONV1_CHANNELS * g.height1 * g.columns,
-            POINTS * CONV1_CHANNELS * 2 * g.width1,
+            CONV2_CHANNELS * g.height2 * g.padded_width2(),
+            CONV2_CHANNELS * (g.height2 + 2) * g.columns2,
+            POINTS * CONV1_CHANNELS * g.height1 * g.columns2,
+            POINTS * CONV1_CHANNELS * 2 * g.columns1,
             SUMS,
         ];
         let [a, b, c, d, e] = if training { backward } else { [0; 5] };
-        [CONV1_CHANNELS * g.width1, a, b, c, d, e]
+        [CONV1_CHANNELS * g.padded_width1(), a, b, c, d, e]
     }
 
     pub fn vectors(g: &Geometry, training: bool) -> usize {

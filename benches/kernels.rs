@@ -150,7 +150,7 @@ impl Kernel for ConvolutionWeights {
         let second = Columns { values: &second.get_mut()[..rows * columns], stride: rows };
         let x = Columns { values: self.x.get_mut(), stride: rows + KERNEL };
         let sums: &mut [S::f32s] = self.sums.get_mut();
-        convolution_weights(simd, [first, second], rows, x, sums, [0, KERNEL]);
+        convolution_weights(simd, [first, second], (rows, columns), x, sums, [0, KERNEL]);
     }
 }
 

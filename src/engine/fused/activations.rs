@@ -50,12 +50,9 @@ pub fn slope<S: Simd>(simd: S, activation: Activation, y: S::f32s) -> S::f32s {
 /// 1 / (1 + exp(-x)). Off by at most 2e-7, and by (5 + |x|) * 1e-7 of its value; below -43 it stays
 /// at 2^-62.
 #[inline(always)]
-fn sigmoids<S: Simd, const N: usize>(simd: S, mut x: [S::f32s; N]) -> [S::f32s; N] {
+fn sigmoids<S: Simd, const N: usize>(simd: S, x: [S::f32s; N]) -> [S::f32s; N] {
     let one = simd.splat_f32s(1.0);
-    for x in &mut x {
-        *x = simd.mul_f32s(*x, simd.splat_f32s(-LOG2_E));
-    }
-    let mut power = exp2(simd, x);
+    let mut power = exp2(simd, -LOG2_E, x);
     for power in &mut power {
         *power = simd.div_f32s(one, simd.add_f32s(one, *power));
     }
@@ -74,23 +71,24 @@ fn tanh<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
         [-0.005_704_988_7, 0.020_639_088, -0.053_739_715, 0.133_314_42, -0.333_332_8],
     );
     let small = simd.mul_add_e_f32s(simd.mul_f32s(polynomial, square), x, x);
-    let [power] = exp2(simd, [simd.mul_f32s(x, simd.splat_f32s(2.0 * LOG2_E))]);
+    let [power] = exp2(simd, 2.0 * LOG2_E, [x]);
     let large = simd.sub_f32s(one, simd.div_f32s(two, simd.add_f32s(power, one)));
     simd.select_f32s(simd.less_than_f32s(square, simd.splat_f32s(0.625 * 0.625)), small, large)
 }
 
-/// 2^x as 2^n 2^f, f within 0.5 of 0. Beyond 62 either way, x is taken for 62, so that the product of
-/// two results is a normal number.
+/// 2^(a x) as 2^n 2^f, f within 0.5 of 0. Beyond 62 either way, a x is taken for 62: what adds 1 to the
+/// result cannot tell.
 #[inline(always)]
-fn exp2<S: Simd, const N: usize>(simd: S, mut x: [S::f32s; N]) -> [S::f32s; N] {
-    let (low, high) = (simd.splat_f32s(-62.0), simd.splat_f32s(62.0));
+fn exp2<S: Simd, const N: usize>(simd: S, a: f32, mut x: [S::f32s; N]) -> [S::f32s; N] {
+    let (low, high) = (simd.splat_f32s(-62.0 / a.abs()), simd.splat_f32s(62.0 / a.abs()));
     // 1.5 * 2^23 pushes the fraction out: the low bits of the sum are n.
     let magic = simd.splat_f32s(12_582_912.0);
+    let a = simd.splat_f32s(a);
     let mut shifted = x;
     for k in 0..N {
         x[k] = at_most(simd, at_least(simd, x[k], low), high);
-        shifted[k] = simd.add_f32s(x[k], magic);
-        x[k] = simd.sub_f32s(x[k], simd.sub_f32s(shifted[k], magic));
+        shifted[k] = simd.mul_add_e_f32s(a, x[k], magic);
+        x[k] = simd.mul_add_e_f32s(a, x[k], simd.sub_f32s(magic, shifted[k]));
     }
     // The polynomial of degree 5 whose largest relative error, 7.5e-8, is the smallest (Remez).
     let power = horner(

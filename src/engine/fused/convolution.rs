@@ -79,7 +79,7 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Convolution<OUTPUTS, CHANNELS>
             let taps = Taps { x, channel_stride: plane, rows: 0..KERNEL };
             weights.correlate(simd, &taps, &mut products[point]);
         }
-        for (output, windows) in windows.iter_mut().enumerate() {
+        for output in 0..OUTPUTS {
             let mut rows = [[simd.splat_f32s(0.0); winograd::OUTPUTS]; 2];
             for (row, outputs) in rows.iter_mut().enumerate() {
                 let mut m = [simd.splat_f32s(0.0); POINTS];
@@ -88,31 +88,26 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Convolution<OUTPUTS, CHANNELS>
                 }
                 *outputs = winograd::biased_outputs(simd, m, simd.splat_f32s(self.bias[output]));
             }
-            set_activated(simd, activation, rows, &mut windows[..used]);
+            [windows[0][output], windows[1][output]] = windows_of(rows);
         }
+        // All at once: that many are computed side by side.
+        activate(simd, activation, windows[..used].as_flattened_mut().as_flattened_mut());
     }
 }
 
-/// Windows of two rows of outputs, activated.
+/// The windows that two rows of outputs make.
 #[inline(always)]
-pub fn set_activated<S: Simd>(
-    simd: S,
-    activation: Activation,
-    rows: [[S::f32s; winograd::OUTPUTS]; 2],
-    windows: &mut [Window<S::f32s>],
-) {
-    let ([a, b, c, d], [e, f, g, h]) = (rows[0], rows[1]);
-    for (mut window, place) in [[a, b, e, f], [c, d, g, h]].into_iter().zip(windows) {
-        activate(simd, activation, &mut window);
-        *place = window;
-    }
+pub fn windows_of<V>([first, second]: [[V; winograd::OUTPUTS]; 2]) -> [Window<V>; WINDOWS] {
+    let ([a, b, c, d], [e, f, g, h]) = (first, second);
+    [[a, b, e, f], [c, d, g, h]]
 }
 
 /// Where a convolution's windows are computed: at the same place again and again, for they take
 /// longer to clear than to write.
 pub struct Products<V, const OUTPUTS: usize> {
     products: [[[V; 2]; OUTPUTS]; POINTS],
-    pub windows: [[Window<V>; WINDOWS]; OUTPUTS],
+    /// Side by side, of each output.
+    pub windows: [[Window<V>; OUTPUTS]; WINDOWS],
 }
 
 impl<V: Copy, const OUTPUTS: usize> Products<V, OUTPUTS> {
@@ -120,7 +115,7 @@ impl<V: Copy, const OUTPUTS: usize> Products<V, OUTPUTS> {
     pub fn new(zero: V) -> Self {
         Products {
             products: [[[zero; 2]; OUTPUTS]; POINTS],
-            windows: [[[zero; 4]; WINDOWS]; OUTPUTS],
+            windows: [[[zero; 4]; OUTPUTS]; WINDOWS],
         }
     }
 }

@@ -123,13 +123,20 @@ pub struct Columns<'a, V> {
     pub stride: usize,
 }
 
+impl<'a, V> Columns<'a, V> {
+    #[inline(always)]
+    fn column(&self, column: usize, rows: usize) -> &'a [V] {
+        &self.values[column * self.stride..][..rows]
+    }
+}
+
 /// The gradient of a kernel's column for each of two output channels: for c = 0, 1
-/// sums[places[c] + k] += the sum over the columns and `rows` rows of deltas[c][row] * x[row + k].
+/// sums[places[c] + k] += the sum over columns and rows of deltas[c][row] * x[row + k].
 #[inline(always)]
 pub fn convolution_weights<S: Simd>(
     simd: S,
     deltas: [Columns<S::f32s>; 2],
-    rows: usize,
+    (rows, columns): (usize, usize),
     x: Columns<S::f32s>,
     sums: &mut [S::f32s],
     places: [usize; 2],
@@ -139,12 +146,11 @@ pub fn convolution_weights<S: Simd>(
     for c in 0..2 {
         local[c].copy_from_slice(&sums[places[c]..places[c] + KERNEL]);
     }
-    let columns = |c: usize| deltas[c].values.chunks(deltas[c].stride);
-    for ((first, second), x) in columns(0).zip(columns(1)).zip(x.values.chunks(x.stride)) {
-        let x = &x[..rows + KERNEL - 1];
-        for ((&first, &second), x) in
-            first[..rows].iter().zip(&second[..rows]).zip(x.windows(KERNEL))
-        {
+    for column in 0..columns {
+        let first = deltas[0].column(column, rows);
+        let second = deltas[1].column(column, rows);
+        let x = x.column(column, rows + KERNEL - 1);
+        for ((&first, &second), x) in first.iter().zip(second).zip(x.windows(KERNEL)) {
             for k in 0..KERNEL {
                 local[0][k] = simd.mul_add_e_f32s(first, x[k], local[0][k]);
                 local[1][k] = simd.mul_add_e_f32s(second, x[k], local[1][k]);
@@ -365,7 +371,14 @@ mod tests {
         let mut sums = before.clone();
         let of = |c: usize| Columns { values: &deltas[c], stride };
         let columns_of_x = Columns { values: &x, stride: x_stride };
-        convolution_weights(simd, [of(0), of(1)], rows, columns_of_x, &mut sums, [KERNEL, 0]);
+        convolution_weights(
+            simd,
+            [of(0), of(1)],
+            (rows, columns),
+            columns_of_x,
+            &mut sums,
+            [KERNEL, 0],
+        );
         assert_sums::<S>("convolution_weights", &sums, |i, l| {
             let (output, k) = (1 - i / KERNEL, i % KERNEL);
             let mut terms = vec![(1.0, lane::<S>(&before, i, l))];

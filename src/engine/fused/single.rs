@@ -3,7 +3,7 @@
 
 use super::activations::activate;
 use super::chunk::{NetworkWeights, linear_sizes};
-use super::convolution::{ConvolutionWeights, WINDOWS, set_activated};
+use super::convolution::{ConvolutionWeights, windows_of};
 use super::kernels::{for_group_of, groups};
 use super::memory::take;
 use super::passes::Batch;
@@ -153,16 +153,16 @@ impl<'a, S: Simd> Single<'a, S> {
             for column in 0..g.columns2 {
                 let used = g.windows2(column);
                 for (v, &bias) in bias.iter().enumerate() {
-                    let mut outputs = [[simd.splat_f32s(0.0); winograd::OUTPUTS]; 2];
-                    for (row, outputs) in outputs.iter_mut().enumerate() {
+                    let mut rows = [[simd.splat_f32s(0.0); winograd::OUTPUTS]; 2];
+                    for (row, outputs) in rows.iter_mut().enumerate() {
                         let mut m = [simd.splat_f32s(0.0); POINTS];
                         for (point, m) in m.iter_mut().enumerate() {
                             *m = products[point * g.columns2 + column][row][v];
                         }
                         *outputs = winograd::biased_outputs(simd, m, bias);
                     }
-                    let mut windows = [[simd.splat_f32s(0.0); 4]; WINDOWS];
-                    set_activated(simd, activation, outputs, &mut windows[..used.len()]);
+                    let mut windows = windows_of(rows);
+                    activate(simd, activation, windows[..used.len()].as_flattened_mut());
                     for (x, window) in used.clone().zip(windows) {
                         let pooled = [pool(simd, pooling, window)];
                         let pooled: &[f32] = bytemuck::cast_slice(&pooled);

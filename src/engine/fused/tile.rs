@@ -15,6 +15,10 @@ use crate::engine::Images;
 use pulp::{Simd, bytemuck};
 use std::ops::Range;
 
+/// Rows of the gradient before the first activation that the weights' gradient takes at a time: the
+/// height is a multiple.
+const ROWS1: usize = 4;
+
 /// Heights and widths of the maps.
 #[derive(Clone, Copy)]
 pub struct Geometry {
@@ -127,7 +131,7 @@ pub struct Scratch<'a, V> {
     transformed2: &'a mut [V],
     /// (8 points, 6, columns2, height1): gradient of the transformed first pooled map.
     gradient1: &'a mut [V],
-    /// (8 points, 6, columns1, 2 rows): two rows of the gradient before the first activation,
+    /// (8 points, 6, columns1, 4 rows): four rows of the gradient before the first activation,
     /// transformed.
     rows1: &'a mut [V],
     /// Sums for the gradient of the parameters, their lanes not yet added up.
@@ -199,8 +203,8 @@ impl<'a, V: Copy> Tile<'a, V> {
                 let x = (&*self.transformed1, g.height1);
                 let (place, used) = ((y, column, g.columns2), g.windows2(column));
                 weights.conv2.windows(simd, activation, x, place, used.len(), &mut products);
-                for (channel, windows) in products.windows.iter().enumerate() {
-                    for (x, &window) in used.clone().zip(windows) {
+                for (x, windows) in used.zip(&products.windows) {
+                    for (channel, &window) in windows.iter().enumerate() {
                         if training {
                             let at = (channel * g.height2 + 2 * y) * g.width2 + 2 * x;
                             set_window(self.maps2, at, g.width2, window);
@@ -236,8 +240,8 @@ impl<'a, V: Copy> Tile<'a, V> {
                 let x = (&*self.transformed0, g.column_stride());
                 let place = (y, column, g.columns1);
                 weights.conv1.windows(simd, activation, x, place, WINDOWS, &mut products);
-                for (channel, windows) in products.windows.iter().enumerate() {
-                    for (x, &window) in (column * WINDOWS..).zip(windows) {
+                for (x, windows) in (column * WINDOWS..).zip(&products.windows) {
+                    for (channel, &window) in windows.iter().enumerate() {
                         if training {
                             let at = (channel * g.height + 2 * y) * g.width + 2 * x;
                             set_window(self.maps1, at, g.width, window);
@@ -318,7 +322,7 @@ impl<'a, V: Copy> Tile<'a, V> {
                         ((point * CONV2_CHANNELS + o) * CONV1_CHANNELS + channel) * KERNEL
                     };
                     let places = [of(output), of(output + 1)];
-                    convolution_weights(simd, deltas, g.height2, x, weights2, places);
+                    convolution_weights(simd, deltas, (g.height2, g.columns2), x, weights2, places);
                 }
             }
             for column in 0..g.columns2 {
@@ -342,7 +346,7 @@ impl<'a, V: Copy> Tile<'a, V> {
         // Row by row back from the transformed map, through the first pooling and activation, to
         // the weights of the first convolution.
         let plane = g.height * g.width;
-        let pair = 2 * g.columns1;
+        let band = ROWS1 * g.columns1;
         for y in 0..g.height1 {
             row1.fill(simd.splat_f32s(0.0));
             for (channel, bias) in bias1.iter_mut().enumerate() {
@@ -372,24 +376,30 @@ impl<'a, V: Copy> Tile<'a, V> {
                         set_window(rows.as_flattened_mut(), 2 * i, winograd::OUTPUTS, gradients);
                     }
                     for point in 0..POINTS {
-                        let place = (point * CONV1_CHANNELS + channel) * pair + 2 * column;
+                        let place = (point * CONV1_CHANNELS + channel) * band + ROWS1 * column;
                         for (row, tile) in rows.iter().enumerate() {
-                            rows1[place + row] = winograd::outputs_gradient(simd, point, *tile);
+                            rows1[place + 2 * y % ROWS1 + row] =
+                                winograd::outputs_gradient(simd, point, *tile);
                         }
                     }
                 }
                 *bias = sum;
             }
+            if 2 * y % ROWS1 + 2 < ROWS1 {
+                continue;
+            }
             for point in 0..POINTS {
-                let x = &self.transformed0[point * plane0 + 2 * y..];
+                let x = &self.transformed0[point * plane0 + 2 * y + 2 - ROWS1..];
                 let x = Columns { values: x, stride: g.column_stride() };
                 for output in (0..CONV1_CHANNELS).step_by(2) {
                     let map = |o: usize| point * CONV1_CHANNELS + o;
-                    let delta =
-                        |o: usize| Columns { values: &rows1[map(o) * pair..][..pair], stride: 2 };
+                    let delta = |o: usize| Columns {
+                        values: &rows1[map(o) * band..][..band],
+                        stride: ROWS1,
+                    };
                     let deltas = [delta(output), delta(output + 1)];
                     let places = [map(output) * KERNEL, map(output + 1) * KERNEL];
-                    convolution_weights(simd, deltas, 2, x, weights1, places);
+                    convolution_weights(simd, deltas, (ROWS1, g.columns1), x, weights1, places);
                 }
             }
         }
@@ -402,7 +412,7 @@ impl<'a, V> Scratch<'a, V> {
             CONV2_CHANNELS * g.height2 * g.padded_width2(),
             CONV2_CHANNELS * (g.height2 + 2) * g.columns2,
             POINTS * CONV1_CHANNELS * g.height1 * g.columns2,
-            POINTS * CONV1_CHANNELS * 2 * g.columns1,
+            POINTS * CONV1_CHANNELS * ROWS1 * g.columns1,
             SUMS,
         ];
         let [a, b, c, d, e] = if training { backward } else { [0; 5] };

@@ -6,9 +6,9 @@
 use super::activations::activate;
 use super::kernels::{Packed, Taps};
 use super::memory::take;
-use super::pooling::Window;
+use super::pooling::{Window, unpool};
 use super::winograd::{self, POINTS};
-use crate::architecture::{Activation, CONV1_CHANNELS, CONV2_CHANNELS, KERNEL};
+use crate::architecture::{Activation, CONV1_CHANNELS, CONV2_CHANNELS, KERNEL, Pooling};
 use pulp::Simd;
 
 /// 2x2 windows that a tile's outputs in two rows make.
@@ -61,8 +61,8 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Convolution<OUTPUTS, CHANNELS>
         }
     }
 
-    /// The 2x2 windows at (2y, 4 column) and beside it of every output's map; the first `used` of them
-    /// are activated.
+    /// The 2x2 windows at (2y, 4 column) and beside it of every output's map, activated; there may be
+    /// fewer than a tile has.
     #[inline(always)]
     pub fn windows<S: Simd>(
         &self,
@@ -70,8 +70,8 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Convolution<OUTPUTS, CHANNELS>
         activation: Activation,
         (x, height): (&[S::f32s], usize),
         (y, column, columns): (usize, usize, usize),
-        used: usize,
-        Products { products, windows }: &mut Products<S::f32s, OUTPUTS>,
+        products: &mut Products<S::f32s, OUTPUTS>,
+        windows: &mut [[Window<S::f32s>; OUTPUTS]],
     ) {
         let plane = columns * height;
         for (point, weights) in self.points.iter().enumerate() {
@@ -88,12 +88,21 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Convolution<OUTPUTS, CHANNELS>
                 }
                 *outputs = winograd::biased_outputs(simd, m, simd.splat_f32s(self.bias[output]));
             }
-            [windows[0][output], windows[1][output]] = windows_of(rows);
+            for (windows, window) in windows.iter_mut().zip(windows_of(rows)) {
+                windows[output] = window;
+            }
         }
         // All at once: that many are computed side by side.
-        activate(simd, activation, windows[..used].as_flattened_mut().as_flattened_mut());
+        activate(simd, activation, windows.as_flattened_mut().as_flattened_mut());
     }
 }
+
+/// Where a convolution's products are computed, [point][output][row]: at the same place again and again,
+/// for they take longer to clear than to write.
+pub type Products<V, const OUTPUTS: usize> = [[[V; 2]; OUTPUTS]; POINTS];
+
+/// The windows side by side that a tile's outputs in two rows make, of each output.
+pub type Windows<V, const OUTPUTS: usize> = [[Window<V>; OUTPUTS]; WINDOWS];
 
 /// The windows that two rows of outputs make.
 #[inline(always)]
@@ -102,20 +111,22 @@ pub fn windows_of<V>([first, second]: [[V; winograd::OUTPUTS]; 2]) -> [Window<V>
     [[a, b, e, f], [c, d, g, h]]
 }
 
-/// Where a convolution's windows are computed: at the same place again and again, for they take
-/// longer to clear than to write.
-pub struct Products<V, const OUTPUTS: usize> {
-    products: [[[V; 2]; OUTPUTS]; POINTS],
-    /// Side by side, of each output.
-    pub windows: [[Window<V>; OUTPUTS]; WINDOWS],
-}
-
-impl<V: Copy, const OUTPUTS: usize> Products<V, OUTPUTS> {
-    #[inline(always)]
-    pub fn new(zero: V) -> Self {
-        Products {
-            products: [[[zero; 2]; OUTPUTS]; POINTS],
-            windows: [[[zero; 4]; OUTPUTS]; WINDOWS],
+/// From the gradient of a tile's pooled windows to that of the products of its two rows, which `out` takes
+/// side by side, the points `point_stride` apart.
+#[inline(always)]
+pub fn products_gradient<S: Simd>(
+    simd: S,
+    rules: (Activation, Pooling),
+    windows: [Window<S::f32s>; WINDOWS],
+    pooled: [S::f32s; WINDOWS],
+    out: &mut [S::f32s],
+    point_stride: usize,
+) {
+    let [a, b, e, f] = unpool(simd, rules, windows[0], pooled[0]);
+    let [c, d, g, h] = unpool(simd, rules, windows[1], pooled[1]);
+    for (row, outputs) in [[a, b, c, d], [e, f, g, h]].into_iter().enumerate() {
+        for point in 0..POINTS {
+            out[point * point_stride + row] = winograd::outputs_gradient(simd, point, outputs);
         }
     }
 }

@@ -7,19 +7,6 @@ use pulp::Simd;
 /// A 2x2 window in row-major order.
 pub type Window<V> = [V; 4];
 
-/// The window at `at` of a map with rows of `width`.
-#[inline(always)]
-pub fn window<V: Copy>(map: &[V], at: usize, width: usize) -> Window<V> {
-    let (first, second) = (&map[at..at + 2], &map[at + width..at + width + 2]);
-    [first[0], first[1], second[0], second[1]]
-}
-
-#[inline(always)]
-pub fn set_window<V: Copy>(map: &mut [V], at: usize, width: usize, values: Window<V>) {
-    map[at..at + 2].copy_from_slice(&values[..2]);
-    map[at + width..at + width + 2].copy_from_slice(&values[2..]);
-}
-
 #[inline(always)]
 pub fn pool<S: Simd>(simd: S, pooling: Pooling, [a, b, c, d]: Window<S::f32s>) -> S::f32s {
     match pooling {

@@ -2,11 +2,13 @@
 //!
 //! Maps are [channel][row][column] of vectors, transformed ones as `convolution` wants them.
 
-use super::convolution::{ConvolutionWeights, Products, SUMS, WINDOWS, layers, transform};
+use super::convolution::{
+    ConvolutionWeights, SUMS, WINDOWS, Windows, layers, products_gradient, transform,
+};
 use super::input::Loader;
 use super::kernels::{Columns, Taps, convolution_weights};
 use super::memory::take;
-use super::pooling::{pool, set_window, unpool, window};
+use super::pooling::pool;
 use super::winograd::{self, POINTS};
 use crate::architecture::{
     Activation, Architecture, CONV1_CHANNELS, CONV1_PADDING, CONV2_CHANNELS, KERNEL, Pooling,
@@ -77,11 +79,6 @@ impl Geometry {
         self.columns2 * winograd::OUTPUTS + KERNEL - 1
     }
 
-    /// Columns of a row of the second convolution's outputs, with those that do not exist.
-    fn padded_width2(&self) -> usize {
-        self.columns2 * winograd::OUTPUTS
-    }
-
     /// Windows of tile `column` of the second convolution that exist.
     pub fn windows2(&self, column: usize) -> Range<usize> {
         column * WINDOWS..(self.width2 / 2).min((column + 1) * WINDOWS)
@@ -113,22 +110,21 @@ pub struct Tile<'a, V> {
     input: &'a mut [V],
     /// (8 points, columns1, height + 4 and one left over): the same, transformed.
     transformed0: &'a mut [V],
-    /// (6, height, width): activations, for training.
-    maps1: &'a mut [V],
+    /// (height1, columns1): activations, for training.
+    maps1: &'a mut [Windows<V, CONV1_CHANNELS>],
     /// (8 points, 6 channels, columns2, height1): the first pooled map, transformed.
     pub transformed1: &'a mut [V],
-    /// (16, height2, width2): activations, for training.
-    maps2: &'a mut [V],
+    /// (height2 / 2, columns2): activations, for training.
+    maps2: &'a mut [Windows<V, CONV2_CHANNELS>],
 }
 
 /// What tiles share, one after the other.
 pub struct Scratch<'a, V> {
     /// (6, padded width1): a row of the first pooled map, or of its gradient.
     row1: &'a mut [V],
-    /// (16, height2, padded width2): gradient before the second activation.
+    /// (8 points, 16, columns2, height2 + 2): gradient before the second activation, transformed, between
+    /// rows of zeros.
     gradient2: &'a mut [V],
-    /// (16, columns2, height2 + 2): one point of it transformed, between rows of zeros.
-    transformed2: &'a mut [V],
     /// (8 points, 6, columns2, height1): gradient of the transformed first pooled map.
     gradient1: &'a mut [V],
     /// (8 points, 6, columns1, 4 rows): four rows of the gradient before the first activation,
@@ -140,14 +136,14 @@ pub struct Scratch<'a, V> {
 
 impl<'a, V: Copy> Tile<'a, V> {
     fn sizes(g: &Geometry, training: bool) -> [usize; 5] {
-        let (rows1, rows2) = if training { (g.height, g.height2) } else { (0, 0) };
+        let (rows1, rows2) = if training { (g.height1, g.height2 / 2) } else { (0, 0) };
         let [plane0, plane1] = g.planes();
         [
             g.padded_height() * g.padded_width,
             POINTS * plane0,
-            CONV1_CHANNELS * rows1 * g.width,
+            size_of::<Windows<f32, CONV1_CHANNELS>>() / size_of::<f32>() * rows1 * g.columns1,
             POINTS * CONV1_CHANNELS * plane1,
-            CONV2_CHANNELS * rows2 * g.width2,
+            size_of::<Windows<f32, CONV2_CHANNELS>>() / size_of::<f32>() * rows2 * g.columns2,
         ]
     }
 
@@ -161,6 +157,7 @@ impl<'a, V: Copy> Tile<'a, V> {
     pub fn new(g: &Geometry, training: bool, memory: &mut &'a mut [V]) -> Self {
         let [input, transformed0, maps1, transformed1, maps2] =
             Self::sizes(g, training).map(|n| take(memory, n));
+        let (maps1, maps2) = (in_windows(maps1), in_windows(maps2));
         Tile { input, transformed0, maps1, transformed1, maps2 }
     }
 
@@ -196,19 +193,18 @@ impl<'a, V: Copy> Tile<'a, V> {
     ) {
         self.forward1(simd, g, weights, scratch.row1);
         let (activation, pooling) = g.rules();
-        let training = !self.maps2.is_empty();
-        let mut products = Products::new(simd.splat_f32s(0.0));
+        let mut products = [[[simd.splat_f32s(0.0); 2]; CONV2_CHANNELS]; POINTS];
+        let mut place = [[[simd.splat_f32s(0.0); 4]; CONV2_CHANNELS]; WINDOWS];
         for y in 0..g.height2 / 2 {
             for column in 0..g.columns2 {
                 let x = (&*self.transformed1, g.height1);
-                let (place, used) = ((y, column, g.columns2), g.windows2(column));
-                weights.conv2.windows(simd, activation, x, place, used.len(), &mut products);
-                for (x, windows) in used.zip(&products.windows) {
+                let used = g.windows2(column);
+                let windows = self.maps2.get_mut(y * g.columns2 + column).unwrap_or(&mut place);
+                let windows = &mut windows[..used.len()];
+                let at = (y, column, g.columns2);
+                weights.conv2.windows(simd, activation, x, at, &mut products, windows);
+                for (x, windows) in used.zip(&*windows) {
                     for (channel, &window) in windows.iter().enumerate() {
-                        if training {
-                            let at = (channel * g.height2 + 2 * y) * g.width2 + 2 * x;
-                            set_window(self.maps2, at, g.width2, window);
-                        }
                         let feature = (channel * (g.height2 / 2) + y) * (g.width2 / 2) + x;
                         features[feature * stride] = pool(simd, pooling, window);
                     }
@@ -228,9 +224,9 @@ impl<'a, V: Copy> Tile<'a, V> {
     ) {
         let ([plane0, plane1], padded_width1) = (g.planes(), g.padded_width1());
         let (activation, pooling) = g.rules();
-        let training = !self.maps1.is_empty();
         let mut rows = self.input.chunks_exact(g.padded_width).enumerate();
-        let mut products = Products::new(simd.splat_f32s(0.0));
+        let mut products = [[[simd.splat_f32s(0.0); 2]; CONV1_CHANNELS]; POINTS];
+        let mut place = [[[simd.splat_f32s(0.0); 4]; CONV1_CHANNELS]; WINDOWS];
         for y in 0..g.height1 {
             let ahead = if y == 0 { KERNEL + 1 } else { 2 };
             for (y, row) in rows.by_ref().take(ahead) {
@@ -238,14 +234,11 @@ impl<'a, V: Copy> Tile<'a, V> {
             }
             for column in 0..g.columns1 {
                 let x = (&*self.transformed0, g.column_stride());
-                let place = (y, column, g.columns1);
-                weights.conv1.windows(simd, activation, x, place, WINDOWS, &mut products);
-                for (x, windows) in (column * WINDOWS..).zip(&products.windows) {
+                let windows = self.maps1.get_mut(y * g.columns1 + column).unwrap_or(&mut place);
+                let at = (y, column, g.columns1);
+                weights.conv1.windows(simd, activation, x, at, &mut products, windows);
+                for (x, windows) in (column * WINDOWS..).zip(&*windows) {
                     for (channel, &window) in windows.iter().enumerate() {
-                        if training {
-                            let at = (channel * g.height + 2 * y) * g.width + 2 * x;
-                            set_window(self.maps1, at, g.width, window);
-                        }
                         row1[channel * padded_width1 + x] = pool(simd, pooling, window);
                     }
                 }
@@ -268,52 +261,36 @@ impl<'a, V: Copy> Tile<'a, V> {
         features: &[V],
         stride: usize,
     ) {
-        let Scratch { row1, gradient2, transformed2, gradient1, rows1, sums } = scratch;
+        let Scratch { row1, gradient2, gradient1, rows1, sums } = scratch;
         let [(weights1, bias1), (weights2, bias2)] = layers(sums, POINTS);
         let rules = g.rules();
 
         // Second pooling and activation.
-        let (plane2, padded_width2) = (g.height2 * g.width2, g.padded_width2());
-        let padded_plane2 = g.height2 * padded_width2;
-        let mut feature = 0;
-        for (channel, bias) in bias2.iter_mut().enumerate() {
-            let mut sum = *bias;
-            for y in 0..g.height2 / 2 {
-                for x in 0..g.width2 / 2 {
-                    let at = channel * plane2 + 2 * (y * g.width2 + x);
-                    let window = window(self.maps2, at, g.width2);
-                    let gradients = unpool(simd, rules, window, features[feature]);
-                    let at = channel * padded_plane2 + 2 * (y * padded_width2 + x);
-                    set_window(gradient2, at, padded_width2, gradients);
-                    for d in gradients {
-                        sum = simd.add_f32s(sum, d);
-                    }
-                    feature += stride;
+        let bordered = g.height2 + 2;
+        let plane2 = g.columns2 * bordered;
+        for (at, windows) in self.maps2.iter().enumerate() {
+            let (y, column) = (at / g.columns2, at % g.columns2);
+            for channel in 0..CONV2_CHANNELS {
+                let mut pooled = [simd.splat_f32s(0.0); WINDOWS];
+                for (x, pooled) in g.windows2(column).zip(&mut pooled) {
+                    let feature = (channel * (g.height2 / 2) + y) * (g.width2 / 2) + x;
+                    *pooled = features[feature * stride];
                 }
+                let windows = [windows[0][channel], windows[1][channel]];
+                let out = &mut gradient2[channel * plane2 + column * bordered + 1 + 2 * y..];
+                products_gradient(simd, rules, windows, pooled, out, CONV2_CHANNELS * plane2);
             }
-            *bias = sum;
         }
+        add_outputs(simd, gradient2, plane2, bias2);
 
         // Second convolution, point by point: its weights, two outputs at a time, and its input,
         // two rows at a time.
-        let bordered = g.height2 + 2;
         let [plane0, plane1] = g.planes();
-        for point in 0..POINTS {
-            let maps = gradient2.chunks_exact(padded_plane2);
-            for (from, to) in maps.zip(transformed2.chunks_exact_mut(g.columns2 * bordered)) {
-                for (y, row) in from.chunks_exact(padded_width2).enumerate() {
-                    let tiles = row.as_chunks().0;
-                    for (tile, column) in tiles.iter().zip(to.chunks_exact_mut(bordered)) {
-                        column[1 + y] = winograd::outputs_gradient(simd, point, *tile);
-                    }
-                }
-            }
+        for (point, gradient2) in gradient2.chunks_exact(CONV2_CHANNELS * plane2).enumerate() {
             let map = |channel: usize| (point * CONV1_CHANNELS + channel) * plane1;
             for output in (0..CONV2_CHANNELS).step_by(2) {
-                let delta = |o: usize| Columns {
-                    values: &transformed2[o * g.columns2 * bordered + 1..],
-                    stride: bordered,
-                };
+                let delta =
+                    |o: usize| Columns { values: &gradient2[o * plane2 + 1..], stride: bordered };
                 let deltas = [delta(output), delta(output + 1)];
                 for channel in 0..CONV1_CHANNELS {
                     let x = &self.transformed1[map(channel)..map(channel + 1)];
@@ -328,11 +305,8 @@ impl<'a, V: Copy> Tile<'a, V> {
             for column in 0..g.columns2 {
                 for y in (0..g.height1).step_by(2) {
                     let (rows, first) = g.rows_back(y);
-                    let taps = Taps {
-                        x: &transformed2[column * bordered + first..],
-                        channel_stride: g.columns2 * bordered,
-                        rows,
-                    };
+                    let x = &gradient2[column * bordered + first..];
+                    let taps = Taps { x, channel_stride: plane2, rows };
                     let mut out = [[simd.splat_f32s(0.0); 2]; CONV1_CHANNELS];
                     weights.conv2_back[point].correlate(simd, &taps, &mut out);
                     for (channel, out) in out.iter().enumerate() {
@@ -345,11 +319,10 @@ impl<'a, V: Copy> Tile<'a, V> {
 
         // Row by row back from the transformed map, through the first pooling and activation, to
         // the weights of the first convolution.
-        let plane = g.height * g.width;
         let band = ROWS1 * g.columns1;
         for y in 0..g.height1 {
             row1.fill(simd.splat_f32s(0.0));
-            for (channel, bias) in bias1.iter_mut().enumerate() {
+            for channel in 0..CONV1_CHANNELS {
                 let row1 = &mut row1[channel * g.padded_width1()..][..g.width1];
                 for column in 0..g.columns2 {
                     let mut m = [simd.splat_f32s(0.0); POINTS];
@@ -362,32 +335,19 @@ impl<'a, V: Copy> Tile<'a, V> {
                         *place = simd.add_f32s(*place, value);
                     }
                 }
-                let mut sum = *bias;
-                for (column, row1) in row1.as_chunks::<WINDOWS>().0.iter().enumerate() {
-                    let mut rows = [[simd.splat_f32s(0.0); winograd::OUTPUTS]; 2];
-                    for (i, &gradient) in row1.iter().enumerate() {
-                        let x = column * WINDOWS + i;
-                        let at = channel * plane + 2 * (y * g.width + x);
-                        let window = window(self.maps1, at, g.width);
-                        let gradients = unpool(simd, rules, window, gradient);
-                        for d in gradients {
-                            sum = simd.add_f32s(sum, d);
-                        }
-                        set_window(rows.as_flattened_mut(), 2 * i, winograd::OUTPUTS, gradients);
-                    }
-                    for point in 0..POINTS {
-                        let place = (point * CONV1_CHANNELS + channel) * band + ROWS1 * column;
-                        for (row, tile) in rows.iter().enumerate() {
-                            rows1[place + 2 * y % ROWS1 + row] =
-                                winograd::outputs_gradient(simd, point, *tile);
-                        }
-                    }
+                let windows = &self.maps1[y * g.columns1..];
+                let tiles = row1.as_chunks().0.iter().zip(windows).enumerate();
+                for (column, (&pooled, windows)) in tiles {
+                    let windows = [windows[0][channel], windows[1][channel]];
+                    let place = channel * band + column * ROWS1 + 2 * y % ROWS1;
+                    let (out, point_stride) = (&mut rows1[place..], CONV1_CHANNELS * band);
+                    products_gradient(simd, rules, windows, pooled, out, point_stride);
                 }
-                *bias = sum;
             }
             if 2 * y % ROWS1 + 2 < ROWS1 {
                 continue;
             }
+            add_outputs(simd, rows1, band, bias1);
             for point in 0..POINTS {
                 let x = &self.transformed0[point * plane0 + 2 * y + 2 - ROWS1..];
                 let x = Columns { values: x, stride: g.column_stride() };
@@ -406,17 +366,33 @@ impl<'a, V: Copy> Tile<'a, V> {
     }
 }
 
+/// Memory of `Windows`.
+fn in_windows<V, const OUTPUTS: usize>(memory: &mut [V]) -> &mut [Windows<V, OUTPUTS>] {
+    memory.as_chunks_mut().0.as_chunks_mut().0.as_chunks_mut().0
+}
+
+/// Adds to each output's bias the sum of its gradients, which point 1 gives: the powers of 1 are all 1.
+/// `transformed` begins with the points 0 and 1, of each output `plane` vectors.
+#[inline(always)]
+fn add_outputs<S: Simd>(simd: S, transformed: &[S::f32s], plane: usize, bias: &mut [S::f32s]) {
+    let maps = transformed.chunks_exact(plane).skip(bias.len());
+    for (bias, map) in bias.iter_mut().zip(maps) {
+        for &value in map {
+            *bias = simd.add_f32s(*bias, value);
+        }
+    }
+}
+
 impl<'a, V> Scratch<'a, V> {
-    fn sizes(g: &Geometry, training: bool) -> [usize; 6] {
+    fn sizes(g: &Geometry, training: bool) -> [usize; 5] {
         let backward = [
-            CONV2_CHANNELS * g.height2 * g.padded_width2(),
-            CONV2_CHANNELS * (g.height2 + 2) * g.columns2,
+            POINTS * CONV2_CHANNELS * (g.height2 + 2) * g.columns2,
             POINTS * CONV1_CHANNELS * g.height1 * g.columns2,
             POINTS * CONV1_CHANNELS * ROWS1 * g.columns1,
             SUMS,
         ];
-        let [a, b, c, d, e] = if training { backward } else { [0; 5] };
-        [CONV1_CHANNELS * g.padded_width1(), a, b, c, d, e]
+        let [a, b, c, d] = if training { backward } else { [0; 4] };
+        [CONV1_CHANNELS * g.padded_width1(), a, b, c, d]
     }
 
     pub fn vectors(g: &Geometry, training: bool) -> usize {
@@ -426,9 +402,9 @@ impl<'a, V> Scratch<'a, V> {
     /// Memory that was zero at first and only a scratch has written, at the same place.
     #[inline(always)]
     pub fn new(g: &Geometry, training: bool, memory: &mut &'a mut [V]) -> Self {
-        let [row1, gradient2, transformed2, gradient1, rows1, sums] =
+        let [row1, gradient2, gradient1, rows1, sums] =
             Self::sizes(g, training).map(|n| take(memory, n));
-        Scratch { row1, gradient2, transformed2, gradient1, rows1, sums }
+        Scratch { row1, gradient2, gradient1, rows1, sums }
     }
 
     /// Writes the sums over the lanes and begins new ones.

@@ -267,7 +267,7 @@ impl Kernel for CorrelateOutputs {
         let (weights, _) = weights.as_chunks::<2>();
         let mut out = [[[simd.splat_f32s(0.0); 2]; 2]; 3];
         let x: &[f32] = self.x.get_mut();
-        let rows = [[0, 1, 2, 3, 4], [1, 2, 3, 4, 5]];
+        let rows = [0, 1, 2, 3, 4, 5];
         correlate_outputs::<S, 2, 3>(simd, weights, (x, 48, 16), &rows, &mut out);
         black_box(&mut out);
     }

@@ -130,11 +130,9 @@ impl<'a, S: Simd> Single<'a, S> {
             (CONV1_CHANNELS * KERNEL, self.band.height1 * S::F32_LANES);
         for y in 0..g.height2 / 2 {
             // Where the rows that the kernel meets are in their bands.
-            let rows: [[usize; KERNEL]; 2] = std::array::from_fn(|row| {
-                std::array::from_fn(|k| {
-                    let at = 2 * y + row + k;
-                    at % self.band.height1 * S::F32_LANES + at / self.band.height1
-                })
+            let rows: [usize; KERNEL + 1] = std::array::from_fn(|k| {
+                let at = 2 * y + k;
+                at % self.band.height1 * S::F32_LANES + at / self.band.height1
             });
             let products = self.products.as_chunks_mut::<V>().0.as_chunks_mut::<2>().0;
             for (point, products) in products.chunks_exact_mut(g.columns2).enumerate() {
@@ -178,14 +176,14 @@ impl<'a, S: Simd> Single<'a, S> {
 }
 
 /// The products of neighbouring tiles of columns in two rows: out[p][row] = the sum over channels and taps
-/// of weights(channel, tap) * x[channel * channel_stride + p * column_stride + rows[row][tap]], for the
+/// of weights(channel, tap) * x[channel * channel_stride + p * column_stride + rows[row + tap]], for the
 /// outputs in the lanes.
 #[inline(always)]
 pub fn correlate_outputs<S: Simd, const V: usize, const P: usize>(
     simd: S,
     weights: &[[S::f32s; V]],
     (x, channel_stride, column_stride): (&[f32], usize, usize),
-    rows: &[[usize; KERNEL]; 2],
+    rows: &[usize; KERNEL + 1],
     out: &mut [[[S::f32s; V]; 2]],
 ) {
     let mut columns = [x; P];
@@ -194,13 +192,18 @@ pub fn correlate_outputs<S: Simd, const V: usize, const P: usize>(
     }
     let mut sums = [[[simd.splat_f32s(0.0); V]; 2]; P];
     for (channel, weights) in weights.as_chunks::<KERNEL>().0.iter().enumerate() {
-        for (tap, weight) in weights.iter().enumerate() {
-            let places = [0, 1].map(|row| channel * channel_stride + rows[row][tap]);
-            for (sum, column) in sums.iter_mut().zip(columns) {
-                for (sum, place) in sum.iter_mut().zip(places) {
-                    let x = simd.splat_f32s(column[place]);
-                    for v in 0..V {
-                        sum[v] = simd.mul_add_e_f32s(weight[v], x, sum[v]);
+        for (k, at) in rows.iter().enumerate() {
+            let mut x = [simd.splat_f32s(0.0); P];
+            for (x, column) in x.iter_mut().zip(columns) {
+                *x = simd.splat_f32s(column[channel * channel_stride + at]);
+            }
+            for row in 0..2 {
+                if k < row || k - row == KERNEL {
+                    continue;
+                }
+                for (v, &weight) in weights[k - row].iter().enumerate() {
+                    for (sum, &x) in sums.iter_mut().zip(&x) {
+                        sum[row][v] = simd.mul_add_e_f32s(weight, x, sum[row][v]);
                     }
                 }
             }
@@ -319,7 +322,7 @@ mod tests {
             let outputs = V * S::F32_LANES;
             let weights = floats(channels * KERNEL * outputs);
             let x = floats(channels * channel_stride);
-            let rows = [[3, 8, 0, 5, 1], [8, 0, 5, 1, 2]];
+            let rows = [3, 8, 0, 5, 1, 2];
             let mut out = [[[simd.splat_f32s(9.0); V]; 2]; P];
             correlate_outputs::<S, V, P>(
                 simd,
@@ -333,7 +336,7 @@ mod tests {
                 let (p, row) = (at / 2, at % 2);
                 for (o, &out) in out.iter().enumerate() {
                     let taps = weights.chunks(outputs).enumerate().map(|(tap, weights)| {
-                        let (channel, row) = (tap / KERNEL, rows[row][tap % KERNEL]);
+                        let (channel, row) = (tap / KERNEL, rows[row + tap % KERNEL]);
                         (weights[o], x[channel * channel_stride + p * column_stride + row])
                     });
                     assert_sum(out, taps);

@@ -110,10 +110,9 @@ impl<'a> Images<'a> {
         }
     }
 
-    /// The pixels of image `i` of the batch.
-    fn image(&self, i: usize) -> Pixels<'a> {
-        let i = self.order.map_or(i, |order| order.indices[i] as usize);
-        self.pixels.part(i * self.size..(i + 1) * self.size)
+    /// Where the pixels of image `i` of the batch begin.
+    fn start(&self, i: usize) -> usize {
+        self.order.map_or(i, |order| order.indices[i] as usize) * self.size
     }
 }
 

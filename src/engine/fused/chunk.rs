@@ -5,12 +5,12 @@
 
 use super::activations::{activate, slope};
 use super::convolution::{ConvolutionWeights, PARAMETERS};
-use super::input::Loader;
+use super::input::Source;
 use super::kernels::{POSITIONS, linear, linear_inputs};
 use super::memory::take;
+use super::passes::Batch;
 use super::tile::{Geometry, Scratch, Tile};
-use crate::architecture::{Architecture, CONV1_PADDING, FC1_FEATURES, FC2_FEATURES};
-use crate::engine::Images;
+use crate::architecture::{Architecture, FC1_FEATURES, FC2_FEATURES};
 use pulp::{Simd, bytemuck};
 use std::ops::Range;
 
@@ -91,20 +91,6 @@ impl<'a, S: Simd> Chunk<'a, S> {
         Chunk { simd, geometry, tiles, used: TILES, scratch, values, gradients }
     }
 
-    /// Puts images into the lanes, as the network sees them. Lanes that are left over repeat the
-    /// last image, so that nothing is computed with what no caller gave.
-    #[inline(always)]
-    pub fn load(&mut self, images: &Images, range: Range<usize>, loader: &Loader) {
-        self.used = range.len().div_ceil(S::F32_LANES);
-        for i in 0..self.used * S::F32_LANES {
-            let (tile, lane) = (i / S::F32_LANES, i % S::F32_LANES);
-            let image = (range.start + i).min(range.end - 1);
-            let rows = 0..self.geometry.height;
-            let place = (CONV1_PADDING, lane);
-            self.tiles[tile].load(&self.geometry, (loader, images), (image, rows), place);
-        }
-    }
-
     pub fn classes(&self) -> usize {
         self.geometry.architecture.classes()
     }
@@ -132,12 +118,18 @@ impl<'a, S: Simd> Chunk<'a, S> {
         (bytemuck::cast_slice(values), bytemuck::cast_slice(gradients))
     }
 
+    /// The images of the batch in this range, as many as a chunk has lanes or fewer. Lanes that are left
+    /// over repeat the last image, so that nothing is computed with what no caller gave.
     #[inline(always)]
-    pub fn forward(&mut self, weights: &NetworkWeights) {
+    pub fn forward(&mut self, weights: &NetworkWeights, batch: &Batch, range: Range<usize>) {
         let (simd, g) = (self.simd, &self.geometry);
+        self.used = range.len().div_ceil(S::F32_LANES);
         for (t, tile) in self.tiles.iter_mut().enumerate().take(self.used) {
-            let features = &mut self.values[0][t..];
-            tile.forward(simd, g, weights.convolutions, &mut self.scratch, features, TILES);
+            let first = range.start + t * S::F32_LANES;
+            let lanes = std::array::from_fn(|lane| ((first + lane).min(range.end - 1), 0));
+            let source = Source { loader: batch.loader, images: batch.images, lanes };
+            let features = (&mut self.values[0][t..], TILES);
+            tile.forward(simd, g, weights.convolutions, &source, &mut self.scratch, features);
         }
         for (i, (weight, bias)) in weights.linear.iter().enumerate() {
             let (before, after) = self.values.split_at_mut(i + 1);

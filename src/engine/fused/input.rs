@@ -1,7 +1,11 @@
-//! Pixels into lanes: converted, normalized and spread in one go.
+//! Pixels into lanes: converted, normalized and gathered in one go.
 
+use crate::architecture::CONV1_PADDING;
 use crate::engine::{Images, Normalization, Pixels};
-use std::ops::Range;
+use pulp::Simd;
+
+/// Lanes of the longest vectors.
+pub const MOST_LANES: usize = 16;
 
 pub struct Loader {
     normalization: Normalization,
@@ -14,37 +18,69 @@ impl Loader {
         let of_byte = std::array::from_fn(|byte| normalization.of(byte as f32 / 255.0));
         Loader { normalization, of_byte }
     }
+}
 
-    /// Writes some rows of image `i` into rows that begin `row_stride` floats apart, neighbours
-    /// `lanes` floats apart.
+/// Where a tile has its images from.
+pub struct Source<'a> {
+    pub loader: &'a Loader,
+    pub images: &'a Images<'a>,
+    /// Of each lane the image of the batch, and its row that is the tile's first.
+    pub lanes: [(usize, usize); MOST_LANES],
+}
+
+impl Source<'_> {
+    /// Row `y` of the padded tile, as the network sees it, into `out`, which is zero at the borders.
+    /// False if it is outside of all images.
     #[inline(always)]
-    pub fn spread(
-        &self,
-        images: &Images,
-        (i, rows): (usize, Range<usize>),
-        width: usize,
-        out: &mut [f32],
-        row_stride: usize,
-        lanes: usize,
-    ) {
-        let part = rows.start * width..rows.end * width;
-        let rows = out.chunks_mut(row_stride).map(|row| row.iter_mut().step_by(lanes));
-        match images.image(i) {
+    pub fn row<S: Simd>(&self, simd: S, y: usize, out: &mut [S::f32s]) -> bool {
+        let Loader { normalization, of_byte } = self.loader;
+        match self.images.pixels {
             Pixels::Byte(pixels) => {
-                for (row, pixels) in rows.zip(pixels[part].chunks_exact(width)) {
-                    row.zip(pixels).for_each(|(place, &p)| *place = self.of_byte[usize::from(p)]);
-                }
+                self.gather(simd, pixels, y, out, |pixel| of_byte[usize::from(pixel)])
             }
-            Pixels::Float(pixels) if self.normalization.is_identity() => {
-                for (row, pixels) in rows.zip(pixels[part].chunks_exact(width)) {
-                    row.zip(pixels).for_each(|(place, &p)| *place = p);
-                }
+            Pixels::Float(pixels) if normalization.is_identity() => {
+                self.gather(simd, pixels, y, out, |pixel| pixel)
             }
             Pixels::Float(pixels) => {
-                for (row, pixels) in rows.zip(pixels[part].chunks_exact(width)) {
-                    row.zip(pixels).for_each(|(place, &p)| *place = self.normalization.of(p));
-                }
+                self.gather(simd, pixels, y, out, |pixel| normalization.of(pixel))
             }
         }
+    }
+
+    /// Pixel by pixel into the lanes; those that the row is outside of see zero.
+    #[inline(always)]
+    fn gather<S: Simd, P: Copy>(
+        &self,
+        simd: S,
+        pixels: &[P],
+        y: usize,
+        out: &mut [S::f32s],
+        value: impl Fn(P) -> f32,
+    ) -> bool {
+        let width = out.len() - 2 * CONV1_PADDING;
+        let height = self.images.size / width;
+        let mut rows = [&pixels[..width]; MOST_LANES];
+        let mut inside = [0.0; MOST_LANES];
+        for lane in 0..S::F32_LANES {
+            let (image, top) = self.lanes[lane];
+            let image = &pixels[self.images.start(image)..];
+            let row = (top + y).wrapping_sub(CONV1_PADDING);
+            if row < height {
+                inside[lane] = 1.0;
+            }
+            rows[lane] = &image[row.min(height - 1) * width..][..width];
+        }
+        if inside == [0.0; MOST_LANES] {
+            return false;
+        }
+        let inside = S::as_simd_f32s(&inside).0[0];
+        for (x, place) in out[CONV1_PADDING..][..width].iter_mut().enumerate() {
+            let mut values = [0.0; MOST_LANES];
+            for lane in 0..S::F32_LANES {
+                values[lane] = value(rows[lane][x]);
+            }
+            *place = simd.mul_f32s(S::as_simd_f32s(&values).0[0], inside);
+        }
+        true
     }
 }

@@ -132,8 +132,7 @@ impl WithSimd for Logits<'_> {
                 let Some(memory) = next(&memories) else { return };
                 let mut chunk = Chunk::new(simd, geometry, false, memory.get_mut());
                 while let Some((range, rows)) = next(&queue) {
-                    chunk.load(batch.images, range, batch.loader);
-                    chunk.forward(&weights);
+                    chunk.forward(&weights, &batch, range);
                     for (i, row) in rows.chunks_exact_mut(classes).enumerate() {
                         chunk.logits(i, row);
                     }
@@ -209,8 +208,7 @@ impl WithSimd for LossAndGradient<'_> {
                     let Some(memory) = next(&memories) else { return };
                     let mut chunk = Chunk::new(simd, geometry, true, memory.get_mut());
                     while let Some((range, ((seen, sums), panel))) = next(&queue) {
-                        chunk.load(batch.images, range.clone(), batch.loader);
-                        chunk.forward(&weights);
+                        chunk.forward(&weights, &batch, range.clone());
                         *seen = loss_gradients(&mut chunk, &labels[range], labels.len());
                         chunk.backward(&weights);
                         chunk.scratch.drain_sums(simd, sums);

@@ -4,13 +4,14 @@
 use super::activations::activate;
 use super::chunk::{NetworkWeights, linear_sizes};
 use super::convolution::{ConvolutionWeights, windows_of};
+use super::input::Source;
 use super::kernels::{for_group_of, groups};
 use super::memory::take;
 use super::passes::Batch;
 use super::pooling::pool;
 use super::tile::{Geometry, Tile};
 use super::winograd::{self, POINTS};
-use crate::architecture::{CONV1_CHANNELS, CONV1_PADDING, CONV2_CHANNELS, KERNEL};
+use crate::architecture::{CONV1_CHANNELS, CONV2_CHANNELS, KERNEL};
 use pulp::{Simd, bytemuck};
 
 /// Whether so many images take less time one by one than in the lanes of a vector.
@@ -43,6 +44,8 @@ pub struct Single<'a, S: Simd> {
     /// Each lane a band of the image.
     band: Geometry,
     tile: Tile<'a, S::f32s>,
+    /// (padded width)
+    row0: &'a mut [S::f32s],
     /// (6, padded width1)
     row1: &'a mut [S::f32s],
     /// (8 points, columns2, 2 rows, 16 / lanes): the second convolution's products.
@@ -52,11 +55,11 @@ pub struct Single<'a, S: Simd> {
 }
 
 impl<'a, S: Simd> Single<'a, S> {
-    fn sizes(g: &Geometry) -> [usize; 5] {
+    fn sizes(g: &Geometry) -> [usize; 6] {
         let [features, fc1, fc2] =
             linear_sizes(g.architecture).map(|(inputs, _)| inputs.div_ceil(S::F32_LANES));
         let products = 2 * POINTS * g.columns2 * CONV2_CHANNELS.div_ceil(S::F32_LANES);
-        [CONV1_CHANNELS * g.padded_width1(), products, features, fc1, fc2]
+        [g.padded_width, CONV1_CHANNELS * g.padded_width1(), products, features, fc1, fc2]
     }
 
     /// Floats of memory that it takes.
@@ -70,9 +73,9 @@ impl<'a, S: Simd> Single<'a, S> {
     pub fn new(simd: S, geometry: Geometry, memory: &'a mut [S::f32s]) -> Self {
         let (band, mut rest) = (geometry.band(S::F32_LANES), memory);
         let tile = Tile::new(&band, false, &mut rest);
-        let [row1, products, features, fc1, fc2] =
+        let [row0, row1, products, features, fc1, fc2] =
             Self::sizes(&geometry).map(|n| take(&mut rest, n));
-        Single { simd, geometry, band, tile, row1, products, values: [features, fc1, fc2] }
+        Single { simd, geometry, band, tile, row0, row1, products, values: [features, fc1, fc2] }
     }
 
     /// The logits of image `i`.
@@ -85,8 +88,11 @@ impl<'a, S: Simd> Single<'a, S> {
         weights2: &[f32],
         out: &mut [f32],
     ) {
-        self.load(batch, i);
-        self.tile.forward1(self.simd, &self.band, weights.convolutions, self.row1);
+        // Each lane takes its band of rows.
+        let lanes = std::array::from_fn(|lane| (i, lane * self.band.height));
+        let source = Source { loader: batch.loader, images: batch.images, lanes };
+        let rows = [&mut *self.row0, &mut *self.row1];
+        self.tile.forward1(self.simd, &self.band, weights.convolutions, &source, rows);
         match CONV2_CHANNELS / S::F32_LANES {
             4 => self.forward2::<4>(weights.convolutions, weights2),
             2 => self.forward2::<2>(weights.convolutions, weights2),
@@ -100,21 +106,6 @@ impl<'a, S: Simd> Single<'a, S> {
         dot_products(self.simd, layer2, fc1, bytemuck::cast_slice_mut(fc2));
         activate(self.simd, activation, fc2);
         dot_products(self.simd, layer3, fc2, out);
-    }
-
-    /// Each lane takes its band of rows, and those above and below that the kernel reaches.
-    #[inline(always)]
-    fn load(&mut self, batch: &Batch, i: usize) {
-        for lane in 0..S::F32_LANES {
-            let top = lane * self.band.height;
-            let rows = top.saturating_sub(CONV1_PADDING)
-                ..self.geometry.height.min(top + self.band.height + CONV1_PADDING);
-            if !rows.is_empty() {
-                let at = rows.start + CONV1_PADDING - top;
-                let source = (batch.loader, batch.images);
-                self.tile.load(&self.band, source, (i, rows), (at, lane));
-            }
-        }
     }
 
     /// The second convolution, its outputs in the lanes of `V` vectors.

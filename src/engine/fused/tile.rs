@@ -5,7 +5,7 @@
 use super::convolution::{
     ConvolutionWeights, SUMS, WINDOWS, Windows, layers, products_gradient, transform,
 };
-use super::input::Loader;
+use super::input::Source;
 use super::kernels::{Columns, Taps, convolution_weights};
 use super::memory::take;
 use super::pooling::pool;
@@ -13,8 +13,7 @@ use super::winograd::{self, POINTS};
 use crate::architecture::{
     Activation, Architecture, CONV1_CHANNELS, CONV1_PADDING, CONV2_CHANNELS, KERNEL, Pooling,
 };
-use crate::engine::Images;
-use pulp::{Simd, bytemuck};
+use pulp::Simd;
 use std::ops::Range;
 
 /// Rows of the gradient before the first activation that the weights' gradient takes at a time: the
@@ -25,9 +24,8 @@ const ROWS1: usize = 4;
 #[derive(Clone, Copy)]
 pub struct Geometry {
     pub architecture: Architecture,
-    padded_width: usize,
+    pub padded_width: usize,
     pub height: usize,
-    width: usize,
     /// After the first pooling.
     pub height1: usize,
     pub width1: usize,
@@ -48,7 +46,6 @@ impl Geometry {
             architecture,
             padded_width: width + 2 * CONV1_PADDING,
             height,
-            width,
             height1: height / 2,
             width1: width / 2,
             height2,
@@ -106,9 +103,7 @@ impl Geometry {
 
 /// What one tile's forward pass needs and leaves.
 pub struct Tile<'a, V> {
-    /// (height + 4, width + 4): the padded images.
-    input: &'a mut [V],
-    /// (8 points, columns1, height + 4 and one left over): the same, transformed.
+    /// (8 points, columns1, height + 4 and one left over): the padded images, transformed.
     transformed0: &'a mut [V],
     /// (height1, columns1): activations, for training.
     maps1: &'a mut [Windows<V, CONV1_CHANNELS>],
@@ -120,6 +115,8 @@ pub struct Tile<'a, V> {
 
 /// What tiles share, one after the other.
 pub struct Scratch<'a, V> {
+    /// (width + 4): a row of the padded images.
+    row0: &'a mut [V],
     /// (6, padded width1): a row of the first pooled map, or of its gradient.
     row1: &'a mut [V],
     /// (8 points, 16, columns2, height2 + 2): gradient before the second activation, transformed, between
@@ -135,11 +132,10 @@ pub struct Scratch<'a, V> {
 }
 
 impl<'a, V: Copy> Tile<'a, V> {
-    fn sizes(g: &Geometry, training: bool) -> [usize; 5] {
+    fn sizes(g: &Geometry, training: bool) -> [usize; 4] {
         let (rows1, rows2) = if training { (g.height1, g.height2 / 2) } else { (0, 0) };
         let [plane0, plane1] = g.planes();
         [
-            g.padded_height() * g.padded_width,
             POINTS * plane0,
             size_of::<Windows<f32, CONV1_CHANNELS>>() / size_of::<f32>() * rows1 * g.columns1,
             POINTS * CONV1_CHANNELS * plane1,
@@ -155,29 +151,10 @@ impl<'a, V: Copy> Tile<'a, V> {
     /// Memory that was zero at first and only tiles have written, at the same place.
     #[inline(always)]
     pub fn new(g: &Geometry, training: bool, memory: &mut &'a mut [V]) -> Self {
-        let [input, transformed0, maps1, transformed1, maps2] =
+        let [transformed0, maps1, transformed1, maps2] =
             Self::sizes(g, training).map(|n| take(memory, n));
         let (maps1, maps2) = (in_windows(maps1), in_windows(maps2));
-        Tile { input, transformed0, maps1, transformed1, maps2 }
-    }
-
-    /// Puts rows of image `i` of a batch, as the network sees them, into a lane, the first of them to
-    /// row `at` of the padded image.
-    #[inline(always)]
-    pub fn load(
-        &mut self,
-        g: &Geometry,
-        (loader, images): (&Loader, &Images),
-        (i, rows): (usize, Range<usize>),
-        (at, lane): (usize, usize),
-    ) where
-        V: bytemuck::Pod,
-    {
-        let lanes = size_of::<V>() / size_of::<f32>();
-        let input: &mut [f32] = bytemuck::cast_slice_mut(self.input);
-        let first = (at * g.padded_width + CONV1_PADDING) * lanes + lane;
-        let row_stride = g.padded_width * lanes;
-        loader.spread(images, (i, rows), g.width, &mut input[first..], row_stride, lanes);
+        Tile { transformed0, maps1, transformed1, maps2 }
     }
 
     /// Features (16, height2 / 2, width2 / 2) are written `stride` apart.
@@ -187,11 +164,11 @@ impl<'a, V: Copy> Tile<'a, V> {
         simd: S,
         g: &Geometry,
         weights: &ConvolutionWeights,
+        source: &Source,
         scratch: &mut Scratch<V>,
-        features: &mut [V],
-        stride: usize,
+        (features, stride): (&mut [V], usize),
     ) {
-        self.forward1(simd, g, weights, scratch.row1);
+        self.forward1(simd, g, weights, source, [scratch.row0, scratch.row1]);
         let (activation, pooling) = g.rules();
         let mut products = [[[simd.splat_f32s(0.0); 2]; CONV2_CHANNELS]; POINTS];
         let mut place = [[[simd.splat_f32s(0.0); 4]; CONV2_CHANNELS]; WINDOWS];
@@ -213,24 +190,29 @@ impl<'a, V: Copy> Tile<'a, V> {
         }
     }
 
-    /// To the transformed first pooled map, by way of its rows (6, padded width1).
+    /// To the transformed first pooled map, by way of a row of the images (padded width) and one of that
+    /// map (6, padded width1).
     #[inline(always)]
     pub fn forward1<S: Simd<f32s = V>>(
         &mut self,
         simd: S,
         g: &Geometry,
         weights: &ConvolutionWeights,
-        row1: &mut [V],
+        source: &Source,
+        [row0, row1]: [&mut [V]; 2],
     ) {
         let ([plane0, plane1], padded_width1) = (g.planes(), g.padded_width1());
         let (activation, pooling) = g.rules();
-        let mut rows = self.input.chunks_exact(g.padded_width).enumerate();
+        let mut rows = 0..g.padded_height();
         let mut products = [[[simd.splat_f32s(0.0); 2]; CONV1_CHANNELS]; POINTS];
         let mut place = [[[simd.splat_f32s(0.0); 4]; CONV1_CHANNELS]; WINDOWS];
         for y in 0..g.height1 {
             let ahead = if y == 0 { KERNEL + 1 } else { 2 };
-            for (y, row) in rows.by_ref().take(ahead) {
-                transform(simd, row, &mut self.transformed0[y..], (g.column_stride(), plane0));
+            for y in rows.by_ref().take(ahead) {
+                if source.row(simd, y, row0) {
+                    let out = &mut self.transformed0[y..];
+                    transform(simd, row0, out, (g.column_stride(), plane0));
+                }
             }
             for column in 0..g.columns1 {
                 let x = (&*self.transformed0, g.column_stride());
@@ -261,7 +243,7 @@ impl<'a, V: Copy> Tile<'a, V> {
         features: &[V],
         stride: usize,
     ) {
-        let Scratch { row1, gradient2, gradient1, rows1, sums } = scratch;
+        let Scratch { row1, gradient2, gradient1, rows1, sums, .. } = scratch;
         let [(weights1, bias1), (weights2, bias2)] = layers(sums, POINTS);
         let rules = g.rules();
 
@@ -384,7 +366,7 @@ fn add_outputs<S: Simd>(simd: S, transformed: &[S::f32s], plane: usize, bias: &m
 }
 
 impl<'a, V> Scratch<'a, V> {
-    fn sizes(g: &Geometry, training: bool) -> [usize; 5] {
+    fn sizes(g: &Geometry, training: bool) -> [usize; 6] {
         let backward = [
             POINTS * CONV2_CHANNELS * (g.height2 + 2) * g.columns2,
             POINTS * CONV1_CHANNELS * g.height1 * g.columns2,
@@ -392,7 +374,7 @@ impl<'a, V> Scratch<'a, V> {
             SUMS,
         ];
         let [a, b, c, d] = if training { backward } else { [0; 4] };
-        [CONV1_CHANNELS * g.padded_width1(), a, b, c, d]
+        [g.padded_width, CONV1_CHANNELS * g.padded_width1(), a, b, c, d]
     }
 
     pub fn vectors(g: &Geometry, training: bool) -> usize {
@@ -402,9 +384,9 @@ impl<'a, V> Scratch<'a, V> {
     /// Memory that was zero at first and only a scratch has written, at the same place.
     #[inline(always)]
     pub fn new(g: &Geometry, training: bool, memory: &mut &'a mut [V]) -> Self {
-        let [row1, gradient2, gradient1, rows1, sums] =
+        let [row0, row1, gradient2, gradient1, rows1, sums] =
             Self::sizes(g, training).map(|n| take(memory, n));
-        Scratch { row1, gradient2, gradient1, rows1, sums }
+        Scratch { row0, row1, gradient2, gradient1, rows1, sums }
     }
 
     /// Writes the sums over the lanes and begins new ones.

@@ -124,10 +124,11 @@ pub fn products_gradient<S: Simd>(
 ) {
     let [a, b, e, f] = unpool(simd, rules, windows[0], pooled[0]);
     let [c, d, g, h] = unpool(simd, rules, windows[1], pooled[1]);
-    for (row, outputs) in [[a, b, c, d], [e, f, g, h]].into_iter().enumerate() {
-        for point in 0..POINTS {
-            out[point * point_stride + row] = winograd::outputs_gradient(simd, point, outputs);
-        }
+    for point in 0..POINTS {
+        out[point * point_stride..][..2].copy_from_slice(&[
+            winograd::outputs_gradient(simd, point, [a, b, c, d]),
+            winograd::outputs_gradient(simd, point, [e, f, g, h]),
+        ]);
     }
 }
 

@@ -61,8 +61,8 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Convolution<OUTPUTS, CHANNELS>
         }
     }
 
-    /// The 2x2 windows at (2y, 4 column) and beside it of every output's map, activated; there may be
-    /// fewer than a tile has.
+    /// The 2x2 windows at (2y, 4 column) and beside it of every output's map, activated; of a narrow tile
+    /// the first one.
     #[inline(always)]
     pub fn windows<S: Simd>(
         &self,
@@ -73,12 +73,14 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Convolution<OUTPUTS, CHANNELS>
         products: &mut Products<S::f32s, OUTPUTS>,
         windows: &mut [[Window<S::f32s>; OUTPUTS]],
     ) {
-        let plane = columns * height;
-        for (point, weights) in self.points.iter().enumerate() {
+        let (plane, narrow) = (columns * height, windows.len() < WINDOWS);
+        let points = if narrow { winograd::NARROW_POINTS } else { POINTS };
+        for (point, weights) in self.points[..points].iter().enumerate() {
             let x = &x[point * CHANNELS * plane + column * height + 2 * y..];
             let taps = Taps { x, channel_stride: plane, rows: 0..KERNEL };
             weights.correlate(simd, &taps, &mut products[point]);
         }
+        products[points..].fill([[simd.splat_f32s(0.0); 2]; OUTPUTS]);
         for output in 0..OUTPUTS {
             let mut rows = [[simd.splat_f32s(0.0); winograd::OUTPUTS]; 2];
             for (row, outputs) in rows.iter_mut().enumerate() {
@@ -86,7 +88,8 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Convolution<OUTPUTS, CHANNELS>
                 for (m, products) in m.iter_mut().zip(&*products) {
                     *m = products[output][row];
                 }
-                *outputs = winograd::biased_outputs(simd, m, simd.splat_f32s(self.bias[output]));
+                let bias = simd.splat_f32s(self.bias[output]);
+                *outputs = winograd::biased_outputs(simd, m, bias, narrow);
             }
             for (windows, window) in windows.iter_mut().zip(windows_of(rows)) {
                 windows[output] = window;
@@ -111,23 +114,28 @@ pub fn windows_of<V>([first, second]: [[V; winograd::OUTPUTS]; 2]) -> [Window<V>
     [[a, b, e, f], [c, d, g, h]]
 }
 
-/// From the gradient of a tile's pooled windows to that of the products of its two rows, which `out` takes
-/// side by side, the points `point_stride` apart.
+/// From the gradient of a tile's pooled windows, of a narrow one the first, to that of the products of its
+/// two rows, which `out` takes side by side, the points `point_stride` apart.
 #[inline(always)]
 pub fn products_gradient<S: Simd>(
     simd: S,
     rules: (Activation, Pooling),
     windows: [Window<S::f32s>; WINDOWS],
-    pooled: [S::f32s; WINDOWS],
+    pooled: &[S::f32s],
     out: &mut [S::f32s],
     point_stride: usize,
 ) {
+    let narrow = pooled.len() < WINDOWS;
     let [a, b, e, f] = unpool(simd, rules, windows[0], pooled[0]);
-    let [c, d, g, h] = unpool(simd, rules, windows[1], pooled[1]);
+    let mut second = [simd.splat_f32s(0.0); 4];
+    if !narrow {
+        second = unpool(simd, rules, windows[1], pooled[1]);
+    }
+    let [c, d, g, h] = second;
     for point in 0..POINTS {
         out[point * point_stride..][..2].copy_from_slice(&[
-            winograd::outputs_gradient(simd, point, [a, b, c, d]),
-            winograd::outputs_gradient(simd, point, [e, f, g, h]),
+            winograd::outputs_gradient(simd, point, [a, b, c, d], narrow),
+            winograd::outputs_gradient(simd, point, [e, f, g, h], narrow),
         ]);
     }
 }
@@ -188,11 +196,18 @@ pub fn transform<S: Simd>(
     out: &mut [S::f32s],
     (column_stride, point_stride): (usize, usize),
 ) {
-    let tiles = row.windows(winograd::INPUTS).step_by(winograd::OUTPUTS);
-    for (column, tile) in tiles.enumerate() {
+    let wide = row.windows(winograd::INPUTS).step_by(winograd::OUTPUTS);
+    let rest = &row[wide.len() * winograd::OUTPUTS..];
+    for (column, tile) in wide.enumerate() {
         let mut x = [simd.splat_f32s(0.0); winograd::INPUTS];
         x.copy_from_slice(tile);
         for (point, value) in winograd::inputs(simd, x).into_iter().enumerate() {
+            out[point * point_stride + column * column_stride] = value;
+        }
+    }
+    if let Some(&tile) = rest.as_array() {
+        let column = row.len() / winograd::OUTPUTS - 1;
+        for (point, value) in winograd::narrow_inputs(simd, tile).into_iter().enumerate() {
             out[point * point_stride + column * column_stride] = value;
         }
     }

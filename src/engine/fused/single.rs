@@ -3,7 +3,7 @@
 
 use super::activations::activate;
 use super::chunk::{NetworkWeights, linear_sizes};
-use super::convolution::{ConvolutionWeights, windows_of};
+use super::convolution::{ConvolutionWeights, WINDOWS, windows_of};
 use super::input::Source;
 use super::kernels::{for_group_of, groups};
 use super::memory::take;
@@ -46,7 +46,7 @@ pub struct Single<'a, S: Simd> {
     tile: Tile<'a, S::f32s>,
     /// (padded width)
     row0: &'a mut [S::f32s],
-    /// (6, padded width1)
+    /// (6, width1)
     row1: &'a mut [S::f32s],
     /// (8 points, columns2, 2 rows, 16 / lanes): the second convolution's products.
     products: &'a mut [S::f32s],
@@ -59,7 +59,7 @@ impl<'a, S: Simd> Single<'a, S> {
         let [features, fc1, fc2] =
             linear_sizes(g.architecture).map(|(inputs, _)| inputs.div_ceil(S::F32_LANES));
         let products = 2 * POINTS * g.columns2 * CONV2_CHANNELS.div_ceil(S::F32_LANES);
-        [g.padded_width, CONV1_CHANNELS * g.padded_width1(), products, features, fc1, fc2]
+        [g.padded_width, CONV1_CHANNELS * g.width1, products, features, fc1, fc2]
     }
 
     /// Floats of memory that it takes.
@@ -129,6 +129,7 @@ impl<'a, S: Simd> Single<'a, S> {
             for (point, products) in products.chunks_exact_mut(g.columns2).enumerate() {
                 let weights2 = &weights2[point * per_point..][..per_point];
                 let x = &transformed[point * CONV1_CHANNELS * g.columns2 * column_stride..];
+                let products = &mut products[..g.columns2_at(point)];
                 for (i, products) in products.chunks_mut(COLUMNS).enumerate() {
                     let x = &x[i * COLUMNS * column_stride..];
                     let x = (x, g.columns2 * column_stride, column_stride);
@@ -141,6 +142,7 @@ impl<'a, S: Simd> Single<'a, S> {
             }
             for column in 0..g.columns2 {
                 let used = g.windows2(column);
+                let narrow = used.len() < WINDOWS;
                 for (v, &bias) in bias.iter().enumerate() {
                     let mut rows = [[simd.splat_f32s(0.0); winograd::OUTPUTS]; 2];
                     for (row, outputs) in rows.iter_mut().enumerate() {
@@ -148,7 +150,7 @@ impl<'a, S: Simd> Single<'a, S> {
                         for (point, m) in m.iter_mut().enumerate() {
                             *m = products[point * g.columns2 + column][row][v];
                         }
-                        *outputs = winograd::biased_outputs(simd, m, bias);
+                        *outputs = winograd::biased_outputs(simd, m, bias, narrow);
                     }
                     let mut windows = windows_of(rows);
                     activate(simd, activation, windows[..used.len()].as_flattened_mut());

@@ -33,7 +33,7 @@ pub struct Geometry {
     pub height2: usize,
     pub width2: usize,
     /// Tiles of columns in a row of the transformed images, and of the transformed first pooled map: the
-    /// last of those may have outputs that do not exist.
+    /// last of those may be a narrow one.
     columns1: usize,
     pub columns2: usize,
 }
@@ -71,12 +71,16 @@ impl Geometry {
         self.padded_height() + 1
     }
 
-    /// Columns of a row of the first pooled map, with zeros for the last tile.
-    pub fn padded_width1(&self) -> usize {
-        self.columns2 * winograd::OUTPUTS + KERNEL - 1
+    /// Tiles of columns of the second that have this point.
+    pub fn columns2_at(&self, point: usize) -> usize {
+        if point < winograd::NARROW_POINTS {
+            self.columns2
+        } else {
+            self.width2 / winograd::OUTPUTS
+        }
     }
 
-    /// Windows of tile `column` of the second convolution that exist.
+    /// Windows of tile `column` of the second convolution.
     pub fn windows2(&self, column: usize) -> Range<usize> {
         column * WINDOWS..(self.width2 / 2).min((column + 1) * WINDOWS)
     }
@@ -117,7 +121,7 @@ pub struct Tile<'a, V> {
 pub struct Scratch<'a, V> {
     /// (width + 4): a row of the padded images.
     row0: &'a mut [V],
-    /// (6, padded width1): a row of the first pooled map, or of its gradient.
+    /// (6, width1): a row of the first pooled map, or of its gradient.
     row1: &'a mut [V],
     /// (8 points, 16, columns2, height2 + 2): gradient before the second activation, transformed, between
     /// rows of zeros.
@@ -191,7 +195,7 @@ impl<'a, V: Copy> Tile<'a, V> {
     }
 
     /// To the transformed first pooled map, by way of a row of the images (padded width) and one of that
-    /// map (6, padded width1).
+    /// map (6, width1).
     #[inline(always)]
     pub fn forward1<S: Simd<f32s = V>>(
         &mut self,
@@ -201,7 +205,7 @@ impl<'a, V: Copy> Tile<'a, V> {
         source: &Source,
         [row0, row1]: [&mut [V]; 2],
     ) {
-        let ([plane0, plane1], padded_width1) = (g.planes(), g.padded_width1());
+        let [plane0, plane1] = g.planes();
         let (activation, pooling) = g.rules();
         let mut rows = 0..g.padded_height();
         let mut products = [[[simd.splat_f32s(0.0); 2]; CONV1_CHANNELS]; POINTS];
@@ -221,11 +225,11 @@ impl<'a, V: Copy> Tile<'a, V> {
                 weights.conv1.windows(simd, activation, x, at, &mut products, windows);
                 for (x, windows) in (column * WINDOWS..).zip(&*windows) {
                     for (channel, &window) in windows.iter().enumerate() {
-                        row1[channel * padded_width1 + x] = pool(simd, pooling, window);
+                        row1[channel * g.width1 + x] = pool(simd, pooling, window);
                     }
                 }
             }
-            for (channel, row) in row1.chunks_exact(padded_width1).enumerate() {
+            for (channel, row) in row1.chunks_exact(g.width1).enumerate() {
                 let out = &mut self.transformed1[channel * plane1 + y..];
                 transform(simd, row, out, (g.height1, CONV1_CHANNELS * plane1));
             }
@@ -253,8 +257,10 @@ impl<'a, V: Copy> Tile<'a, V> {
         for (at, windows) in self.maps2.iter().enumerate() {
             let (y, column) = (at / g.columns2, at % g.columns2);
             for channel in 0..CONV2_CHANNELS {
+                let used = g.windows2(column);
                 let mut pooled = [simd.splat_f32s(0.0); WINDOWS];
-                for (x, pooled) in g.windows2(column).zip(&mut pooled) {
+                let pooled = &mut pooled[..used.len()];
+                for (x, pooled) in used.zip(&mut *pooled) {
                     let feature = (channel * (g.height2 / 2) + y) * (g.width2 / 2) + x;
                     *pooled = features[feature * stride];
                 }
@@ -269,7 +275,9 @@ impl<'a, V: Copy> Tile<'a, V> {
         // two rows at a time.
         let [plane0, plane1] = g.planes();
         for (point, gradient2) in gradient2.chunks_exact(CONV2_CHANNELS * plane2).enumerate() {
-            let map = |channel: usize| (point * CONV1_CHANNELS + channel) * plane1;
+            let (columns, map) = (g.columns2_at(point), |channel: usize| {
+                (point * CONV1_CHANNELS + channel) * plane1
+            });
             for output in (0..CONV2_CHANNELS).step_by(2) {
                 let delta =
                     |o: usize| Columns { values: &gradient2[o * plane2 + 1..], stride: bordered };
@@ -281,10 +289,10 @@ impl<'a, V: Copy> Tile<'a, V> {
                         ((point * CONV2_CHANNELS + o) * CONV1_CHANNELS + channel) * KERNEL
                     };
                     let places = [of(output), of(output + 1)];
-                    convolution_weights(simd, deltas, (g.height2, g.columns2), x, weights2, places);
+                    convolution_weights(simd, deltas, (g.height2, columns), x, weights2, places);
                 }
             }
-            for column in 0..g.columns2 {
+            for column in 0..columns {
                 for y in (0..g.height1).step_by(2) {
                     let (rows, first) = g.rows_back(y);
                     let x = &gradient2[column * bordered + first..];
@@ -305,21 +313,23 @@ impl<'a, V: Copy> Tile<'a, V> {
         for y in 0..g.height1 {
             row1.fill(simd.splat_f32s(0.0));
             for channel in 0..CONV1_CHANNELS {
-                let row1 = &mut row1[channel * g.padded_width1()..][..g.width1];
+                let row1 = &mut row1[channel * g.width1..][..g.width1];
                 for column in 0..g.columns2 {
                     let mut m = [simd.splat_f32s(0.0); POINTS];
                     for (point, m) in m.iter_mut().enumerate() {
                         let map = (point * CONV1_CHANNELS + channel) * plane1;
                         *m = gradient1[map + column * g.height1 + y];
                     }
-                    let row = row1[column * winograd::OUTPUTS..].iter_mut();
-                    for (place, value) in row.zip(winograd::inputs_gradient(simd, m)) {
-                        *place = simd.add_f32s(*place, value);
+                    let row = &mut row1[column * winograd::OUTPUTS..];
+                    if g.windows2(column).len() == WINDOWS {
+                        add(simd, row, winograd::inputs_gradient(simd, m));
+                    } else {
+                        add(simd, row, winograd::narrow_inputs_gradient(simd, m));
                     }
                 }
                 let windows = &self.maps1[y * g.columns1..];
-                let tiles = row1.as_chunks().0.iter().zip(windows).enumerate();
-                for (column, (&pooled, windows)) in tiles {
+                let tiles = row1.as_chunks::<WINDOWS>().0.iter().zip(windows).enumerate();
+                for (column, (pooled, windows)) in tiles {
                     let windows = [windows[0][channel], windows[1][channel]];
                     let place = channel * band + column * ROWS1 + 2 * y % ROWS1;
                     let (out, point_stride) = (&mut rows1[place..], CONV1_CHANNELS * band);
@@ -353,11 +363,19 @@ fn in_windows<V, const OUTPUTS: usize>(memory: &mut [V]) -> &mut [Windows<V, OUT
     memory.as_chunks_mut().0.as_chunks_mut().0.as_chunks_mut().0
 }
 
-/// Adds to each output's bias the sum of its gradients, which point 1 gives: the powers of 1 are all 1.
-/// `transformed` begins with the points 0 and 1, of each output `plane` vectors.
+/// Adds `values` to the first elements of `row`.
+#[inline(always)]
+fn add<S: Simd, const N: usize>(simd: S, row: &mut [S::f32s], values: [S::f32s; N]) {
+    for (place, value) in row[..N].iter_mut().zip(values) {
+        *place = simd.add_f32s(*place, value);
+    }
+}
+
+/// Adds to each output's bias the sum of its gradients, which the point 1 gives: the powers of 1 are all 1.
+/// `transformed` has of each point and output `plane` vectors.
 #[inline(always)]
 fn add_outputs<S: Simd>(simd: S, transformed: &[S::f32s], plane: usize, bias: &mut [S::f32s]) {
-    let maps = transformed.chunks_exact(plane).skip(bias.len());
+    let maps = transformed.chunks_exact(plane).skip(winograd::ONE * bias.len());
     for (bias, map) in bias.iter_mut().zip(maps) {
         for &value in map {
             *bias = simd.add_f32s(*bias, value);
@@ -374,7 +392,7 @@ impl<'a, V> Scratch<'a, V> {
             SUMS,
         ];
         let [a, b, c, d] = if training { backward } else { [0; 4] };
-        [g.padded_width, CONV1_CHANNELS * g.padded_width1(), a, b, c, d]
+        [g.padded_width, CONV1_CHANNELS * g.width1, a, b, c, d]
     }
 
     pub fn vectors(g: &Geometry, training: bool) -> usize {

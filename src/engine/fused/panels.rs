@@ -45,9 +45,9 @@ pub fn fill<S: Simd>(shape: &PanelShape, chunk: &Chunk<S>, panel: &mut [f32]) {
     for layer in 0..3 {
         let (values, gradients) = chunk.linear_layer(layer);
         let inputs = take(&mut rest, shape.inputs[layer] * shape.images);
-        transpose(values, shape.images, shape.input_block, inputs);
+        transpose(values, images_per_chunk::<S>(), POSITIONS * S::F32_LANES, inputs);
         let outputs = take(&mut rest, shape.outputs[layer] * shape.images);
-        transpose(gradients, shape.images, OUTPUTS, outputs);
+        transpose(gradients, images_per_chunk::<S>(), OUTPUTS, outputs);
     }
 }
 

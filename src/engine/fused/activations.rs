@@ -38,8 +38,8 @@ pub fn activate<S: Simd>(simd: S, activation: Activation, values: &mut [S::f32s]
 pub fn slope<S: Simd>(simd: S, activation: Activation, y: S::f32s) -> S::f32s {
     let one = simd.splat_f32s(1.0);
     match activation {
-        Activation::Sigmoid => simd.mul_f32s(y, simd.sub_f32s(one, y)),
-        Activation::Tanh => simd.sub_f32s(one, simd.mul_f32s(y, y)),
+        Activation::Sigmoid => simd.negate_mul_add_e_f32s(y, y, y),
+        Activation::Tanh => simd.negate_mul_add_e_f32s(y, y, one),
         Activation::Relu => {
             let zero = simd.splat_f32s(0.0);
             simd.select_f32s(simd.less_than_f32s(zero, y), one, zero)

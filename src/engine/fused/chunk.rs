@@ -5,11 +5,12 @@
 
 use super::activations::{activate, slope};
 use super::convolution::{ConvolutionWeights, PARAMETERS};
+use super::geometry::Geometry;
 use super::input::Source;
 use super::kernels::{POSITIONS, linear, linear_inputs};
 use super::memory::take;
 use super::passes::Batch;
-use super::tile::{Geometry, Scratch, Tile};
+use super::tile::{Scratch, Tile};
 use crate::architecture::{Architecture, FC1_FEATURES, FC2_FEATURES};
 use pulp::{Simd, bytemuck};
 use std::ops::Range;
@@ -157,8 +158,8 @@ impl<'a, S: Simd> Chunk<'a, S> {
             }
         }
         for (t, tile) in self.tiles.iter_mut().enumerate().take(self.used) {
-            let features = &self.gradients[0][t..];
-            tile.backward(simd, g, weights.convolutions, &mut self.scratch, features, TILES);
+            let features = (&self.gradients[0][t..], TILES);
+            tile.backward(simd, g, weights.convolutions, &mut self.scratch, features);
         }
     }
 }

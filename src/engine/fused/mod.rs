@@ -7,8 +7,10 @@
 //! threads: what is summed is summed in the order of the images.
 
 mod activations;
+mod backward;
 mod chunk;
 mod convolution;
+mod geometry;
 mod input;
 mod kernels;
 mod memory;

@@ -3,13 +3,13 @@
 
 use super::chunk::{Chunk, NetworkWeights, images_per_chunk, linear_sizes};
 use super::convolution::{ConvolutionWeights, PARAMETERS, SUMS, gradient_of_sums};
+use super::geometry::Geometry;
 use super::input::Loader;
 use super::kernels::OUTPUTS;
 use super::memory::{Memory, take};
 use super::panels::{self, PanelShape, Panels};
 use super::single::{self, Single};
 use super::threads::{Pool, next};
-use super::tile::Geometry;
 use crate::architecture::Architecture;
 use crate::engine::{Images, Seen, argmax, chunks};
 use crate::error::Result;

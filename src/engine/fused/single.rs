@@ -4,12 +4,13 @@
 use super::activations::activate;
 use super::chunk::{NetworkWeights, linear_sizes};
 use super::convolution::{ConvolutionWeights, WINDOWS, windows_of};
+use super::geometry::Geometry;
 use super::input::Source;
 use super::kernels::{for_group_of, groups};
 use super::memory::take;
 use super::passes::Batch;
 use super::pooling::pool;
-use super::tile::{Geometry, Tile};
+use super::tile::Tile;
 use super::winograd::{self, POINTS};
 use crate::architecture::{CONV1_CHANNELS, CONV2_CHANNELS, KERNEL};
 use pulp::{Simd, bytemuck};

@@ -1,138 +1,45 @@
-//! One tile, as many images as a vector has lanes, through both convolutions and back.
+//! One tile, as many images as a vector has lanes, through both convolutions; back in `backward`.
 //!
 //! Maps are [channel][row][column] of vectors, transformed ones as `convolution` wants them.
 
-use super::convolution::{
-    ConvolutionWeights, SUMS, WINDOWS, Windows, layers, products_gradient, transform,
-};
+use super::backward::ROWS1;
+use super::convolution::{ConvolutionWeights, SUMS, WINDOWS, Windows, transform};
+use super::geometry::Geometry;
 use super::input::Source;
-use super::kernels::{Columns, Taps, convolution_weights};
 use super::memory::take;
 use super::pooling::pool;
-use super::winograd::{self, POINTS};
-use crate::architecture::{
-    Activation, Architecture, CONV1_CHANNELS, CONV1_PADDING, CONV2_CHANNELS, KERNEL, Pooling,
-};
+use super::winograd::POINTS;
+use crate::architecture::{CONV1_CHANNELS, CONV2_CHANNELS, KERNEL};
 use pulp::Simd;
-use std::ops::Range;
-
-/// Rows of the gradient before the first activation that the weights' gradient takes at a time: the
-/// height is a multiple.
-const ROWS1: usize = 4;
-
-/// Heights and widths of the maps.
-#[derive(Clone, Copy)]
-pub struct Geometry {
-    pub architecture: Architecture,
-    pub padded_width: usize,
-    pub height: usize,
-    /// After the first pooling.
-    pub height1: usize,
-    pub width1: usize,
-    /// After the second convolution.
-    pub height2: usize,
-    pub width2: usize,
-    /// Tiles of columns in a row of the transformed images, and of the transformed first pooled map: the
-    /// last of those may be a narrow one.
-    columns1: usize,
-    pub columns2: usize,
-}
-
-impl Geometry {
-    pub fn new(architecture: Architecture) -> Self {
-        let (height, width) = (architecture.height(), architecture.width());
-        let (height2, width2) = (height / 2 - (KERNEL - 1), width / 2 - (KERNEL - 1));
-        Geometry {
-            architecture,
-            padded_width: width + 2 * CONV1_PADDING,
-            height,
-            height1: height / 2,
-            width1: width / 2,
-            height2,
-            width2,
-            columns1: width / winograd::OUTPUTS,
-            columns2: width2.div_ceil(winograd::OUTPUTS),
-        }
-    }
-
-    /// Of bands of an image's rows: of the `lanes` that take it together each has as many.
-    pub fn band(self, lanes: usize) -> Self {
-        let height1 = self.height1.div_ceil(lanes);
-        Geometry { height: 2 * height1, height1, ..self }
-    }
-
-    pub fn padded_height(&self) -> usize {
-        self.height + 2 * CONV1_PADDING
-    }
-
-    /// Distance of columns of the transformed images: an odd one, as a power of two would put their
-    /// heads into the same few sets of the cache.
-    fn column_stride(&self) -> usize {
-        self.padded_height() + 1
-    }
-
-    /// Tiles of columns of the second that have this point.
-    pub fn columns2_at(&self, point: usize) -> usize {
-        if point < winograd::NARROW_POINTS {
-            self.columns2
-        } else {
-            self.width2 / winograd::OUTPUTS
-        }
-    }
-
-    /// Windows of tile `column` of the second convolution.
-    pub fn windows2(&self, column: usize) -> Range<usize> {
-        column * WINDOWS..(self.width2 / 2).min((column + 1) * WINDOWS)
-    }
-
-    pub fn rules(&self) -> (Activation, Pooling) {
-        (self.architecture.activation(), self.architecture.pooling())
-    }
-
-    /// Floats for one point and channel of the transformed images and of the transformed first
-    /// pooled map.
-    fn planes(&self) -> [usize; 2] {
-        [self.column_stride() * self.columns1, self.height1 * self.columns2]
-    }
-
-    /// For rows `y` and `y + 1` of the second convolution's input gradient: the rows of the kernel,
-    /// upside down, that meet the map, or for one of the two the row of zeros at its border; and the
-    /// first of the map's rows, 0 being the border.
-    fn rows_back(&self, y: usize) -> (Range<usize>, usize) {
-        // The kernel's row k takes row y + k - 4 of the map.
-        let first = (KERNEL - 2).saturating_sub(y);
-        (first..KERNEL.min(self.height2 + KERNEL - 1 - y), y + first + 2 - KERNEL)
-    }
-}
 
 /// What one tile's forward pass needs and leaves.
 pub struct Tile<'a, V> {
     /// (8 points, columns1, height + 4 and one left over): the padded images, transformed.
-    transformed0: &'a mut [V],
+    pub transformed0: &'a mut [V],
     /// (height1, columns1): activations, for training.
-    maps1: &'a mut [Windows<V, CONV1_CHANNELS>],
+    pub maps1: &'a mut [Windows<V, CONV1_CHANNELS>],
     /// (8 points, 6 channels, columns2, height1): the first pooled map, transformed.
     pub transformed1: &'a mut [V],
     /// (height2 / 2, columns2): activations, for training.
-    maps2: &'a mut [Windows<V, CONV2_CHANNELS>],
+    pub maps2: &'a mut [Windows<V, CONV2_CHANNELS>],
 }
 
 /// What tiles share, one after the other.
 pub struct Scratch<'a, V> {
     /// (width + 4): a row of the padded images.
-    row0: &'a mut [V],
+    pub row0: &'a mut [V],
     /// (6, width1): a row of the first pooled map, or of its gradient.
-    row1: &'a mut [V],
+    pub row1: &'a mut [V],
     /// (8 points, 16, columns2, height2 + 2): gradient before the second activation, transformed, between
     /// rows of zeros.
-    gradient2: &'a mut [V],
+    pub gradient2: &'a mut [V],
     /// (8 points, 6, columns2, height1): gradient of the transformed first pooled map.
-    gradient1: &'a mut [V],
+    pub gradient1: &'a mut [V],
     /// (8 points, 6, columns1, 4 rows): four rows of the gradient before the first activation,
     /// transformed.
-    rows1: &'a mut [V],
+    pub rows1: &'a mut [V],
     /// Sums for the gradient of the parameters, their lanes not yet added up.
-    sums: &'a mut [V],
+    pub sums: &'a mut [V],
 }
 
 impl<'a, V: Copy> Tile<'a, V> {
@@ -235,127 +142,6 @@ impl<'a, V: Copy> Tile<'a, V> {
             }
         }
     }
-
-    /// From the features' gradient, `stride` apart, to the sums for the parameters' gradient.
-    #[inline(always)]
-    pub fn backward<S: Simd<f32s = V>>(
-        &mut self,
-        simd: S,
-        g: &Geometry,
-        weights: &ConvolutionWeights,
-        scratch: &mut Scratch<V>,
-        features: &[V],
-        stride: usize,
-    ) {
-        let Scratch { row1, gradient2, gradient1, rows1, sums, .. } = scratch;
-        let [(weights1, bias1), (weights2, bias2)] = layers(sums, POINTS);
-        let rules = g.rules();
-
-        // Second pooling and activation.
-        let bordered = g.height2 + 2;
-        let plane2 = g.columns2 * bordered;
-        for (at, windows) in self.maps2.iter().enumerate() {
-            let (y, column) = (at / g.columns2, at % g.columns2);
-            for channel in 0..CONV2_CHANNELS {
-                let used = g.windows2(column);
-                let mut pooled = [simd.splat_f32s(0.0); WINDOWS];
-                let pooled = &mut pooled[..used.len()];
-                for (x, pooled) in used.zip(&mut *pooled) {
-                    let feature = (channel * (g.height2 / 2) + y) * (g.width2 / 2) + x;
-                    *pooled = features[feature * stride];
-                }
-                let windows = [windows[0][channel], windows[1][channel]];
-                let out = &mut gradient2[channel * plane2 + column * bordered + 1 + 2 * y..];
-                products_gradient(simd, rules, windows, pooled, out, CONV2_CHANNELS * plane2);
-            }
-        }
-        add_outputs(simd, gradient2, plane2, bias2);
-
-        // Second convolution, point by point: its weights, two outputs at a time, and its input,
-        // two rows at a time.
-        let [plane0, plane1] = g.planes();
-        for (point, gradient2) in gradient2.chunks_exact(CONV2_CHANNELS * plane2).enumerate() {
-            let (columns, map) = (g.columns2_at(point), |channel: usize| {
-                (point * CONV1_CHANNELS + channel) * plane1
-            });
-            for output in (0..CONV2_CHANNELS).step_by(2) {
-                let delta =
-                    |o: usize| Columns { values: &gradient2[o * plane2 + 1..], stride: bordered };
-                let deltas = [delta(output), delta(output + 1)];
-                for channel in 0..CONV1_CHANNELS {
-                    let x = &self.transformed1[map(channel)..map(channel + 1)];
-                    let x = Columns { values: x, stride: g.height1 };
-                    let of = |o: usize| {
-                        ((point * CONV2_CHANNELS + o) * CONV1_CHANNELS + channel) * KERNEL
-                    };
-                    let places = [of(output), of(output + 1)];
-                    convolution_weights(simd, deltas, (g.height2, columns), x, weights2, places);
-                }
-            }
-            for column in 0..columns {
-                for y in (0..g.height1).step_by(2) {
-                    let (rows, first) = g.rows_back(y);
-                    let x = &gradient2[column * bordered + first..];
-                    let taps = Taps { x, channel_stride: plane2, rows };
-                    let mut out = [[simd.splat_f32s(0.0); 2]; CONV1_CHANNELS];
-                    weights.conv2_back[point].correlate(simd, &taps, &mut out);
-                    for (channel, out) in out.iter().enumerate() {
-                        let at = map(channel) + column * g.height1 + y;
-                        gradient1[at..at + 2].copy_from_slice(out);
-                    }
-                }
-            }
-        }
-
-        // Row by row back from the transformed map, through the first pooling and activation, to
-        // the weights of the first convolution.
-        let band = ROWS1 * g.columns1;
-        for y in 0..g.height1 {
-            row1.fill(simd.splat_f32s(0.0));
-            for channel in 0..CONV1_CHANNELS {
-                let row1 = &mut row1[channel * g.width1..][..g.width1];
-                for column in 0..g.columns2 {
-                    let mut m = [simd.splat_f32s(0.0); POINTS];
-                    for (point, m) in m.iter_mut().enumerate() {
-                        let map = (point * CONV1_CHANNELS + channel) * plane1;
-                        *m = gradient1[map + column * g.height1 + y];
-                    }
-                    let row = &mut row1[column * winograd::OUTPUTS..];
-                    if g.windows2(column).len() == WINDOWS {
-                        add(simd, row, winograd::inputs_gradient(simd, m));
-                    } else {
-                        add(simd, row, winograd::narrow_inputs_gradient(simd, m));
-                    }
-                }
-                let windows = &self.maps1[y * g.columns1..];
-                let tiles = row1.as_chunks::<WINDOWS>().0.iter().zip(windows).enumerate();
-                for (column, (pooled, windows)) in tiles {
-                    let windows = [windows[0][channel], windows[1][channel]];
-                    let place = channel * band + column * ROWS1 + 2 * y % ROWS1;
-                    let (out, point_stride) = (&mut rows1[place..], CONV1_CHANNELS * band);
-                    products_gradient(simd, rules, windows, pooled, out, point_stride);
-                }
-            }
-            if 2 * y % ROWS1 + 2 < ROWS1 {
-                continue;
-            }
-            add_outputs(simd, rows1, band, bias1);
-            for point in 0..POINTS {
-                let x = &self.transformed0[point * plane0 + 2 * y + 2 - ROWS1..];
-                let x = Columns { values: x, stride: g.column_stride() };
-                for output in (0..CONV1_CHANNELS).step_by(2) {
-                    let map = |o: usize| point * CONV1_CHANNELS + o;
-                    let delta = |o: usize| Columns {
-                        values: &rows1[map(o) * band..][..band],
-                        stride: ROWS1,
-                    };
-                    let deltas = [delta(output), delta(output + 1)];
-                    let places = [map(output) * KERNEL, map(output + 1) * KERNEL];
-                    convolution_weights(simd, deltas, (ROWS1, g.columns1), x, weights1, places);
-                }
-            }
-        }
-    }
 }
 
 /// Memory of `Windows`.
@@ -363,30 +149,10 @@ fn in_windows<V, const OUTPUTS: usize>(memory: &mut [V]) -> &mut [Windows<V, OUT
     memory.as_chunks_mut().0.as_chunks_mut().0.as_chunks_mut().0
 }
 
-/// Adds `values` to the first elements of `row`.
-#[inline(always)]
-fn add<S: Simd, const N: usize>(simd: S, row: &mut [S::f32s], values: [S::f32s; N]) {
-    for (place, value) in row[..N].iter_mut().zip(values) {
-        *place = simd.add_f32s(*place, value);
-    }
-}
-
-/// Adds to each output's bias the sum of its gradients, which the point 1 gives: the powers of 1 are all 1.
-/// `transformed` has of each point and output `plane` vectors.
-#[inline(always)]
-fn add_outputs<S: Simd>(simd: S, transformed: &[S::f32s], plane: usize, bias: &mut [S::f32s]) {
-    let maps = transformed.chunks_exact(plane).skip(winograd::ONE * bias.len());
-    for (bias, map) in bias.iter_mut().zip(maps) {
-        for &value in map {
-            *bias = simd.add_f32s(*bias, value);
-        }
-    }
-}
-
 impl<'a, V> Scratch<'a, V> {
     fn sizes(g: &Geometry, training: bool) -> [usize; 6] {
         let backward = [
-            POINTS * CONV2_CHANNELS * (g.height2 + 2) * g.columns2,
+            POINTS * CONV2_CHANNELS * g.plane2(),
             POINTS * CONV1_CHANNELS * g.height1 * g.columns2,
             POINTS * CONV1_CHANNELS * ROWS1 * g.columns1,
             SUMS,

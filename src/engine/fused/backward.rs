@@ -1,0 +1,185 @@
+//! One tile back through both convolutions, which it went through in `tile`.
+
+use super::convolution::{ConvolutionWeights, WINDOWS, layers, products_gradient};
+use super::geometry::Geometry;
+use super::kernels::{Columns, Taps, convolution_weights};
+use super::tile::{Scratch, Tile};
+use super::winograd::{self, POINTS};
+use crate::architecture::{CONV1_CHANNELS, CONV2_CHANNELS, KERNEL};
+use pulp::Simd;
+
+/// Rows of the gradient before the first activation that the weights' gradient takes at a time: the
+/// height is a multiple.
+pub const ROWS1: usize = 4;
+
+impl<V: Copy> Tile<'_, V> {
+    /// From the features' gradient, `stride` apart, to the sums for the parameters' gradient.
+    #[inline(always)]
+    pub fn backward<S: Simd<f32s = V>>(
+        &mut self,
+        simd: S,
+        g: &Geometry,
+        weights: &ConvolutionWeights,
+        scratch: &mut Scratch<V>,
+        (features, stride): (&[V], usize),
+    ) {
+        let Scratch { row1, gradient2, gradient1, rows1, sums, .. } = scratch;
+        let [(weights1, bias1), (weights2, bias2)] = layers(sums, POINTS);
+        self.pooling2(simd, g, (features, stride), gradient2);
+        add_outputs(simd, gradient2, g.plane2(), bias2);
+        self.convolution2(simd, g, weights, gradient2, weights2, gradient1);
+        self.convolution1(simd, g, gradient1, [row1, rows1], (weights1, bias1));
+    }
+
+    /// Back through the second pooling and activation.
+    #[inline(always)]
+    fn pooling2<S: Simd<f32s = V>>(
+        &self,
+        simd: S,
+        g: &Geometry,
+        (features, stride): (&[V], usize),
+        gradient2: &mut [V],
+    ) {
+        for (at, windows) in self.maps2.iter().enumerate() {
+            let (y, column) = (at / g.columns2, at % g.columns2);
+            for channel in 0..CONV2_CHANNELS {
+                let used = g.windows2(column);
+                let mut pooled = [simd.splat_f32s(0.0); WINDOWS];
+                let pooled = &mut pooled[..used.len()];
+                for (x, pooled) in used.zip(&mut *pooled) {
+                    let feature = (channel * (g.height2 / 2) + y) * (g.width2 / 2) + x;
+                    *pooled = features[feature * stride];
+                }
+                let windows = [windows[0][channel], windows[1][channel]];
+                let place = channel * g.plane2() + column * g.bordered2() + 1 + 2 * y;
+                let (out, point_stride) = (&mut gradient2[place..], CONV2_CHANNELS * g.plane2());
+                products_gradient(simd, g.rules(), windows, pooled, out, point_stride);
+            }
+        }
+    }
+
+    /// The second convolution, point by point: its weights, two outputs at a time, and its input, two
+    /// rows at a time.
+    #[inline(always)]
+    fn convolution2<S: Simd<f32s = V>>(
+        &self,
+        simd: S,
+        g: &Geometry,
+        weights: &ConvolutionWeights,
+        gradient2: &[V],
+        sums: &mut [V],
+        gradient1: &mut [V],
+    ) {
+        let ([_, plane1], plane2, bordered) = (g.planes(), g.plane2(), g.bordered2());
+        for (point, gradient2) in gradient2.chunks_exact(CONV2_CHANNELS * plane2).enumerate() {
+            let columns = g.columns2_at(point);
+            let map = |channel: usize| (point * CONV1_CHANNELS + channel) * plane1;
+            for output in (0..CONV2_CHANNELS).step_by(2) {
+                let delta =
+                    |o: usize| Columns { values: &gradient2[o * plane2 + 1..], stride: bordered };
+                let deltas = [delta(output), delta(output + 1)];
+                for channel in 0..CONV1_CHANNELS {
+                    let x = &self.transformed1[map(channel)..map(channel + 1)];
+                    let x = Columns { values: x, stride: g.height1 };
+                    let of = |o: usize| {
+                        ((point * CONV2_CHANNELS + o) * CONV1_CHANNELS + channel) * KERNEL
+                    };
+                    let places = [of(output), of(output + 1)];
+                    convolution_weights(simd, deltas, (g.height2, columns), x, sums, places);
+                }
+            }
+            for column in 0..columns {
+                for y in (0..g.height1).step_by(2) {
+                    let (rows, first) = g.rows_back(y);
+                    let x = &gradient2[column * bordered + first..];
+                    let taps = Taps { x, channel_stride: plane2, rows };
+                    let mut out = [[simd.splat_f32s(0.0); 2]; CONV1_CHANNELS];
+                    weights.conv2_back[point].correlate(simd, &taps, &mut out);
+                    for (channel, out) in out.iter().enumerate() {
+                        let at = map(channel) + column * g.height1 + y;
+                        gradient1[at..at + 2].copy_from_slice(out);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Row by row back from the transformed map, through the first pooling and activation, to the
+    /// weights of the first convolution.
+    #[inline(always)]
+    fn convolution1<S: Simd<f32s = V>>(
+        &self,
+        simd: S,
+        g: &Geometry,
+        gradient1: &[V],
+        [row1, rows1]: [&mut [V]; 2],
+        (sums, bias): (&mut [V], &mut [V]),
+    ) {
+        let ([plane0, plane1], band) = (g.planes(), ROWS1 * g.columns1);
+        for y in 0..g.height1 {
+            row1.fill(simd.splat_f32s(0.0));
+            for channel in 0..CONV1_CHANNELS {
+                let row1 = &mut row1[channel * g.width1..][..g.width1];
+                for column in 0..g.columns2 {
+                    let mut m = [simd.splat_f32s(0.0); POINTS];
+                    for (point, m) in m.iter_mut().enumerate() {
+                        let map = (point * CONV1_CHANNELS + channel) * plane1;
+                        *m = gradient1[map + column * g.height1 + y];
+                    }
+                    let row = &mut row1[column * winograd::OUTPUTS..];
+                    if g.windows2(column).len() == WINDOWS {
+                        add(simd, row, winograd::inputs_gradient(simd, m));
+                    } else {
+                        add(simd, row, winograd::narrow_inputs_gradient(simd, m));
+                    }
+                }
+                let windows = &self.maps1[y * g.columns1..];
+                let tiles = row1.as_chunks::<WINDOWS>().0.iter().zip(windows).enumerate();
+                for (column, (pooled, windows)) in tiles {
+                    let windows = [windows[0][channel], windows[1][channel]];
+                    let place = channel * band + column * ROWS1 + 2 * y % ROWS1;
+                    let (out, point_stride) = (&mut rows1[place..], CONV1_CHANNELS * band);
+                    products_gradient(simd, g.rules(), windows, pooled, out, point_stride);
+                }
+            }
+            if 2 * y % ROWS1 + 2 < ROWS1 {
+                continue;
+            }
+            add_outputs(simd, rows1, band, bias);
+            for point in 0..POINTS {
+                let x = &self.transformed0[point * plane0 + 2 * y + 2 - ROWS1..];
+                let x = Columns { values: x, stride: g.column_stride() };
+                for output in (0..CONV1_CHANNELS).step_by(2) {
+                    let map = |o: usize| point * CONV1_CHANNELS + o;
+                    let delta = |o: usize| Columns {
+                        values: &rows1[map(o) * band..][..band],
+                        stride: ROWS1,
+                    };
+                    let deltas = [delta(output), delta(output + 1)];
+                    let places = [map(output) * KERNEL, map(output + 1) * KERNEL];
+                    convolution_weights(simd, deltas, (ROWS1, g.columns1), x, sums, places);
+                }
+            }
+        }
+    }
+}
+
+/// Adds `values` to the first elements of `row`.
+#[inline(always)]
+fn add<S: Simd, const N: usize>(simd: S, row: &mut [S::f32s], values: [S::f32s; N]) {
+    for (place, value) in row[..N].iter_mut().zip(values) {
+        *place = simd.add_f32s(*place, value);
+    }
+}
+
+/// Adds to each output's bias the sum of its gradients, which the point 1 gives: the powers of 1 are all 1.
+/// `transformed` has of each point and output `plane` vectors.
+#[inline(always)]
+fn add_outputs<S: Simd>(simd: S, transformed: &[S::f32s], plane: usize, bias: &mut [S::f32s]) {
+    let maps = transformed.chunks_exact(plane).skip(winograd::ONE * bias.len());
+    for (bias, map) in bias.iter_mut().zip(maps) {
+        for &value in map {
+            *bias = simd.add_f32s(*bias, value);
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Heights and widths of everything that a tile is computed in.
+
+use super::convolution::WINDOWS;
+use super::winograd;
+use crate::architecture::{Activation, Architecture, CONV1_PADDING, KERNEL, Pooling};
+use std::ops::Range;
+
+#[derive(Clone, Copy)]
+pub struct Geometry {
+    pub architecture: Architecture,
+    pub padded_width: usize,
+    pub height: usize,
+    /// After the first pooling.
+    pub height1: usize,
+    pub width1: usize,
+    /// After the second convolution.
+    pub height2: usize,
+    pub width2: usize,
+    /// Tiles of columns in a row of the transformed images, and of the transformed first pooled map: the
+    /// last of those may be a narrow one.
+    pub columns1: usize,
+    pub columns2: usize,
+}
+
+impl Geometry {
+    pub fn new(architecture: Architecture) -> Self {
+        let (height, width) = (architecture.height(), architecture.width());
+        let (height2, width2) = (height / 2 - (KERNEL - 1), width / 2 - (KERNEL - 1));
+        Geometry {
+            architecture,
+            padded_width: width + 2 * CONV1_PADDING,
+            height,
+            height1: height / 2,
+            width1: width / 2,
+            height2,
+            width2,
+            columns1: width / winograd::OUTPUTS,
+            columns2: width2.div_ceil(winograd::OUTPUTS),
+        }
+    }
+
+    /// Of bands of an image's rows: of the `lanes` that take it together each has as many.
+    pub fn band(self, lanes: usize) -> Self {
+        let height1 = self.height1.div_ceil(lanes);
+        Geometry { height: 2 * height1, height1, ..self }
+    }
+
+    pub fn padded_height(&self) -> usize {
+        self.height + 2 * CONV1_PADDING
+    }
+
+    /// Distance of columns of the transformed images: an odd one, as a power of two would put their
+    /// heads into the same few sets of the cache.
+    pub fn column_stride(&self) -> usize {
+        self.padded_height() + 1
+    }
+
+    /// Tiles of columns of the second that have this point.
+    pub fn columns2_at(&self, point: usize) -> usize {
+        if point < winograd::NARROW_POINTS {
+            self.columns2
+        } else {
+            self.width2 / winograd::OUTPUTS
+        }
+    }
+
+    /// Windows of tile `column` of the second convolution.
+    pub fn windows2(&self, column: usize) -> Range<usize> {
+        column * WINDOWS..(self.width2 / 2).min((column + 1) * WINDOWS)
+    }
+
+    pub fn rules(&self) -> (Activation, Pooling) {
+        (self.architecture.activation(), self.architecture.pooling())
+    }
+
+    /// Floats for one point and channel of the transformed images and of the transformed first
+    /// pooled map.
+    pub fn planes(&self) -> [usize; 2] {
+        [self.column_stride() * self.columns1, self.height1 * self.columns2]
+    }
+
+    /// Rows of a column of the gradient of the second convolution's products, with a row of zeros above
+    /// and below; and vectors of a point and channel.
+    pub fn bordered2(&self) -> usize {
+        self.height2 + 2
+    }
+
+    pub fn plane2(&self) -> usize {
+        self.columns2 * self.bordered2()
+    }
+
+    /// For rows `y` and `y + 1` of the second convolution's input gradient: the rows of the kernel,
+    /// upside down, that meet the map, or for one of the two the row of zeros at its border; and the
+    /// first of the map's rows, 0 being the border.
+    pub fn rows_back(&self, y: usize) -> (Range<usize>, usize) {
+        // The kernel's row k takes row y + k - 4 of the map.
+        let first = (KERNEL - 2).saturating_sub(y);
+        (first..KERNEL.min(self.height2 + KERNEL - 1 - y), y + first + 2 - KERNEL)
+    }
+}

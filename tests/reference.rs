@@ -184,10 +184,10 @@ fn check_case(case: &str) {
 }
 
 /// AdamW divides a gradient by the root of the mean square of those so far, which after step t is at
-/// least the first one over the root of t. So rounding of the largest gradient's size, 2e-6 of it on both
-/// sides together, moves a parameter whose own first gradient is smaller by up to twice that ratio of the
-/// learning rate (once by the gradient, once by the mean square), and where the gradient is within
-/// rounding of zero, either way. Each parameter may be so far off, and one in 200 further than TOLERANCE.
+/// least the first one over the root of t. So rounding, 2e-6 of the tensor's largest gradient, moves a
+/// parameter whose own first gradient is smaller by up to twice that ratio of the learning rate (once by
+/// the gradient, once by the mean square), and where the gradient is within rounding of zero, either way.
+/// Each parameter may be so far off, and one in 200 further than TOLERANCE.
 fn assert_adamw_close(case: &str, reference: &Reference, ours: &[f32]) {
     let learning_rate = reference.number("adamw.learning_rate") as f32;
     let mut rest = ours;

@@ -148,7 +148,7 @@ pub fn inputs_gradient<S: Simd>(simd: S, m: [S::f32s; POINTS]) -> [S::f32s; INPU
     ]
 }
 
-/// B m of a narrow tile, whose last pair is zero.
+/// B m of a narrow tile, which leaves its last pair out.
 #[inline(always)]
 pub fn narrow_inputs_gradient<S: Simd>(simd: S, m: [S::f32s; POINTS]) -> [S::f32s; NARROW_INPUTS] {
     let ([sum1, sum2, _], [difference1, difference2, _]) = sums_and_differences(simd, m);
@@ -165,7 +165,7 @@ pub fn narrow_inputs_gradient<S: Simd>(simd: S, m: [S::f32s; POINTS]) -> [S::f32
     ]
 }
 
-/// A' m, and a bias. Of a narrow tile, whose last pair is zero, the first two count.
+/// A' m, and a bias. A narrow tile has zeros for its last pair, and only the first two outputs.
 #[inline(always)]
 pub fn biased_outputs<S: Simd>(
     simd: S,
@@ -186,7 +186,7 @@ pub fn biased_outputs<S: Simd>(
     ]
 }
 
-/// One element of A y. Of a narrow tile the last two outputs are zero, and so is its last pair.
+/// One element of A y. A narrow tile has zeros for its last two outputs, and no last pair.
 #[inline(always)]
 pub fn outputs_gradient<S: Simd>(
     simd: S,

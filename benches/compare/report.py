@@ -139,7 +139,8 @@ def markdown(results, drawn):
         "The entrants take turns, so a ratio compares what was measured next to each other; it is above 1 where lenet "
         "is faster. *Of the FMA peak*: two FLOP a multiply-add of the network (416,520 an image, 1,131,960 in "
         "training, at 28 x 28) over what nothing but multiply-adds in registers reached on as many threads just "
-        f"before. Where that once fell below {DISTURBED:.0%} of its highest, the machine had other work: (*).",
+        "before; lenet makes do with about half of them (Winograd), so it may be above 100%. "
+        f"Where that once fell below {DISTURBED:.0%} of its highest, the machine had other work: (*).",
         "The calls are alike: training is forward, loss, backward and optimizer; prediction gives classes and "
         "probabilities; fit includes shuffling, gathering, conversion from bytes, loss and accuracy. Of several ways "
         "that a rival has, the fastest was found out first and is named in brackets. For PyTorch glibc is told to keep "

@@ -406,7 +406,7 @@ fn main() {
         "first convolution": Correlate::<6, 1>::new(28, 7),
         "second convolution": Correlate::<16, 6>::new(10, 3),
         "second convolution, input gradient": Correlate::<6, 16>::new(14, 3),
-        "first convolution, weight gradient": ConvolutionWeights::new(2, 7),
+        "first convolution, weight gradient": ConvolutionWeights::new(4, 7),
         "second convolution, weight gradient": ConvolutionWeights::new(10, 3),
         "linear 400 to 120": Linear::new(INPUTS, OUTPUTS, false),
         "linear 400 to 120, input gradient": Linear::new(INPUTS, OUTPUTS, true),

@@ -127,7 +127,8 @@ impl<'a, S: Simd> Chunk<'a, S> {
         self.used = range.len().div_ceil(S::F32_LANES);
         for (t, tile) in self.tiles.iter_mut().enumerate().take(self.used) {
             let first = range.start + t * S::F32_LANES;
-            let lanes = std::array::from_fn(|lane| ((first + lane).min(range.end - 1), 0));
+            let start = |lane: usize| batch.images.start((first + lane).min(range.end - 1));
+            let lanes = std::array::from_fn(|lane| (start(lane), 0));
             let source = Source { loader: batch.loader, images: batch.images, lanes };
             let features = (&mut self.values[0][t..], TILES);
             tile.forward(simd, g, weights.convolutions, &source, &mut self.scratch, features);

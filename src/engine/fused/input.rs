@@ -5,7 +5,7 @@ use crate::engine::{Images, Normalization, Pixels};
 use pulp::Simd;
 
 /// Lanes of the longest vectors.
-pub const MOST_LANES: usize = 16;
+const MOST_LANES: usize = 16;
 
 pub struct Loader {
     normalization: Normalization,
@@ -24,7 +24,7 @@ impl Loader {
 pub struct Source<'a> {
     pub loader: &'a Loader,
     pub images: &'a Images<'a>,
-    /// Of each lane the image of the batch, and its row that is the tile's first.
+    /// Of each lane where its image's pixels begin, and that image's row that is the tile's first.
     pub lanes: [(usize, usize); MOST_LANES],
 }
 
@@ -62,13 +62,12 @@ impl Source<'_> {
         let mut rows = [&pixels[..width]; MOST_LANES];
         let mut inside = [0.0; MOST_LANES];
         for lane in 0..S::F32_LANES {
-            let (image, top) = self.lanes[lane];
-            let image = &pixels[self.images.start(image)..];
+            let (start, top) = self.lanes[lane];
             let row = (top + y).wrapping_sub(CONV1_PADDING);
             if row < height {
                 inside[lane] = 1.0;
             }
-            rows[lane] = &image[row.min(height - 1) * width..][..width];
+            rows[lane] = &pixels[start + row.min(height - 1) * width..][..width];
         }
         if inside == [0.0; MOST_LANES] {
             return false;

@@ -90,7 +90,8 @@ impl<'a, S: Simd> Single<'a, S> {
         out: &mut [f32],
     ) {
         // Each lane takes its band of rows.
-        let lanes = std::array::from_fn(|lane| (i, lane * self.band.height));
+        let start = batch.images.start(i);
+        let lanes = std::array::from_fn(|lane| (start, lane * self.band.height));
         let source = Source { loader: batch.loader, images: batch.images, lanes };
         let rows = [&mut *self.row0, &mut *self.row1];
         self.tile.forward1(self.simd, &self.band, weights.convolutions, &source, rows);

@@ -76,8 +76,8 @@ fn tanh<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     simd.select_f32s(simd.less_than_f32s(square, simd.splat_f32s(0.625 * 0.625)), small, large)
 }
 
-/// 2^(a x) as 2^n 2^f, f within 0.5 of 0. Beyond 62 either way, a x is taken for 62: what adds 1 to the
-/// result cannot tell.
+/// 2^(a x) as 2^n 2^f, f within 0.5 of 0. Beyond 62 either way, a x is taken for 62 or -62, so that the
+/// exponent's bits do not overflow.
 #[inline(always)]
 fn exp2<S: Simd, const N: usize>(simd: S, a: f32, mut x: [S::f32s; N]) -> [S::f32s; N] {
     let (low, high) = (simd.splat_f32s(-62.0 / a.abs()), simd.splat_f32s(62.0 / a.abs()));

@@ -16,7 +16,7 @@ impl<V: Copy> Tile<'_, V> {
     /// From the features' gradient, `stride` apart, to the sums for the parameters' gradient.
     #[inline(always)]
     pub fn backward<S: Simd<f32s = V>>(
-        &mut self,
+        &self,
         simd: S,
         g: &Geometry,
         weights: &ConvolutionWeights,

@@ -158,7 +158,7 @@ impl<'a, S: Simd> Chunk<'a, S> {
                 }
             }
         }
-        for (t, tile) in self.tiles.iter_mut().enumerate().take(self.used) {
+        for (t, tile) in self.tiles.iter().enumerate().take(self.used) {
             let features = (&self.gradients[0][t..], TILES);
             tile.backward(simd, g, weights.convolutions, &mut self.scratch, features);
         }

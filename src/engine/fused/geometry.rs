@@ -73,18 +73,18 @@ impl Geometry {
         (self.architecture.activation(), self.architecture.pooling())
     }
 
-    /// Floats for one point and channel of the transformed images and of the transformed first
-    /// pooled map.
+    /// Vectors for one point and channel of the transformed images and of the transformed first pooled
+    /// map.
     pub fn planes(&self) -> [usize; 2] {
         [self.column_stride() * self.columns1, self.height1 * self.columns2]
     }
 
-    /// Rows of a column of the gradient of the second convolution's products, with a row of zeros above
-    /// and below; and vectors of a point and channel.
+    /// Rows of the gradient of the second convolution's products, with a row of zeros above and below.
     pub fn bordered2(&self) -> usize {
         self.height2 + 2
     }
 
+    /// Vectors for one point and output of that gradient.
     pub fn plane2(&self) -> usize {
         self.columns2 * self.bordered2()
     }

@@ -38,7 +38,8 @@ impl PanelShape {
     }
 }
 
-/// Keeps a chunk's linear layers in a panel.
+/// Keeps a chunk's linear layers in a panel. The shape's sizes are written out where constants make the
+/// copying faster.
 #[inline(always)]
 pub fn fill<S: Simd>(shape: &PanelShape, chunk: &Chunk<S>, panel: &mut [f32]) {
     let mut rest = panel;

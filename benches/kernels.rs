@@ -6,8 +6,9 @@
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{Criterion, Throughput};
 use lenet::kernels::{
-    Activation, Architecture, Columns, Memory, Packed, PanelShape, Panels, Pooling, Taps, activate,
-    convolution_weights, correlate_outputs, dot_products, linear, linear_inputs, transform_inputs,
+    Activation, Architecture, Columns, Memory, Packed, PackedTransposed, PanelShape, Panels,
+    Pooling, activate, convolution_weights, correlate_outputs, dot_products, linear, linear_inputs,
+    transform_inputs,
 };
 use pulp::{Arch, Scalar, Simd, WithSimd};
 use std::cell::Cell;
@@ -112,10 +113,49 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Kernel for Correlate<OUTPUTS, 
         for column in 0..self.columns {
             for row in (0..self.rows).step_by(2) {
                 let x = &x[column * stride + row..];
-                let taps = Taps { x, channel_stride: self.columns * stride, rows: 0..KERNEL };
-                self.packed.correlate(simd, &taps, &mut out);
+                self.packed.correlate(simd, x, self.columns * stride, &mut out);
                 black_box(&mut out);
             }
+        }
+    }
+}
+
+/// The gradient of some columns of all channels at one point.
+struct CorrelateTransposed<const OUTPUTS: usize, const CHANNELS: usize> {
+    packed: PackedTransposed<OUTPUTS, CHANNELS>,
+    deltas: Memory,
+    out: Memory,
+    rows: usize,
+    columns: usize,
+}
+
+impl<const OUTPUTS: usize, const CHANNELS: usize> CorrelateTransposed<OUTPUTS, CHANNELS> {
+    fn new(rows: usize, columns: usize) -> Self {
+        let mut packed = PackedTransposed::zeros();
+        packed.fill(|output, channel, row| (output + channel + row) as f32 * 0.01);
+        let (deltas, out) = (OUTPUTS * columns * rows, CHANNELS * columns * (rows + KERNEL - 1));
+        CorrelateTransposed { packed, deltas: noise(deltas), out: noise(out), rows, columns }
+    }
+}
+
+impl<const OUTPUTS: usize, const CHANNELS: usize> Kernel
+    for CorrelateTransposed<OUTPUTS, CHANNELS>
+{
+    fn work(&self, lanes: u64) -> Throughput {
+        Throughput::Elements(
+            (self.rows * self.columns * OUTPUTS * CHANNELS * KERNEL) as u64 * lanes,
+        )
+    }
+
+    #[inline(always)]
+    fn run<S: Simd>(&mut self, simd: S) {
+        let (rows, inputs) = (self.rows, self.rows + KERNEL - 1);
+        let deltas: &[S::f32s] = self.deltas.get_mut();
+        let out: &mut [S::f32s] = self.out.get_mut();
+        for column in 0..self.columns {
+            let deltas = (&deltas[column * rows..], self.columns * rows);
+            let out = (&mut out[column * inputs..], self.columns * inputs);
+            self.packed.correlate_transposed(simd, deltas, rows, out);
         }
     }
 }
@@ -405,7 +445,7 @@ fn main() {
         "multiply-adds in registers": Peak(1000),
         "first convolution": Correlate::<6, 1>::new(28, 7),
         "second convolution": Correlate::<16, 6>::new(10, 3),
-        "second convolution, input gradient": Correlate::<6, 16>::new(14, 3),
+        "second convolution, input gradient": CorrelateTransposed::<16, 6>::new(10, 3),
         "first convolution, weight gradient": ConvolutionWeights::new(4, 7),
         "second convolution, weight gradient": ConvolutionWeights::new(10, 3),
         "linear 400 to 120": Linear::new(INPUTS, OUTPUTS, false),

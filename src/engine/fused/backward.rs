@@ -2,7 +2,7 @@
 
 use super::convolution::{ConvolutionWeights, WINDOWS, layers, products_gradient};
 use super::geometry::Geometry;
-use super::kernels::{Columns, Taps, convolution_weights};
+use super::kernels::{Columns, convolution_weights};
 use super::tile::{Scratch, Tile};
 use super::winograd::{self, POINTS};
 use crate::architecture::{CONV1_CHANNELS, CONV2_CHANNELS, KERNEL};
@@ -51,15 +51,14 @@ impl<V: Copy> Tile<'_, V> {
                     *pooled = features[feature * stride];
                 }
                 let windows = [windows[0][channel], windows[1][channel]];
-                let place = channel * g.plane2() + column * g.bordered2() + 1 + 2 * y;
+                let place = channel * g.plane2() + column * g.height2 + 2 * y;
                 let (out, point_stride) = (&mut gradient2[place..], CONV2_CHANNELS * g.plane2());
                 products_gradient(simd, g.rules(), windows, pooled, out, point_stride);
             }
         }
     }
 
-    /// The second convolution, point by point: its weights, two outputs at a time, and its input, two
-    /// rows at a time.
+    /// The second convolution, point by point: its weights, two outputs at a time, and its input.
     #[inline(always)]
     fn convolution2<S: Simd<f32s = V>>(
         &self,
@@ -70,13 +69,13 @@ impl<V: Copy> Tile<'_, V> {
         sums: &mut [V],
         gradient1: &mut [V],
     ) {
-        let ([_, plane1], plane2, bordered) = (g.planes(), g.plane2(), g.bordered2());
+        let ([_, plane1], plane2) = (g.planes(), g.plane2());
         for (point, gradient2) in gradient2.chunks_exact(CONV2_CHANNELS * plane2).enumerate() {
             let columns = g.columns2_at(point);
             let map = |channel: usize| (point * CONV1_CHANNELS + channel) * plane1;
             for output in (0..CONV2_CHANNELS).step_by(2) {
                 let delta =
-                    |o: usize| Columns { values: &gradient2[o * plane2 + 1..], stride: bordered };
+                    |o: usize| Columns { values: &gradient2[o * plane2..], stride: g.height2 };
                 let deltas = [delta(output), delta(output + 1)];
                 for channel in 0..CONV1_CHANNELS {
                     let x = &self.transformed1[map(channel)..map(channel + 1)];
@@ -89,17 +88,9 @@ impl<V: Copy> Tile<'_, V> {
                 }
             }
             for column in 0..columns {
-                for y in (0..g.height1).step_by(2) {
-                    let (rows, first) = g.rows_back(y);
-                    let x = &gradient2[column * bordered + first..];
-                    let taps = Taps { x, channel_stride: plane2, rows };
-                    let mut out = [[simd.splat_f32s(0.0); 2]; CONV1_CHANNELS];
-                    weights.conv2_back[point].correlate(simd, &taps, &mut out);
-                    for (channel, out) in out.iter().enumerate() {
-                        let at = map(channel) + column * g.height1 + y;
-                        gradient1[at..at + 2].copy_from_slice(out);
-                    }
-                }
+                let deltas = (&gradient2[column * g.height2..], plane2);
+                let out = (&mut gradient1[map(0) + column * g.height1..], plane1);
+                weights.conv2_back[point].correlate_transposed(simd, deltas, g.height2, out);
             }
         }
     }

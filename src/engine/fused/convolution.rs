@@ -4,7 +4,7 @@
 //! windows happens in the nearest cache.
 
 use super::activations::activate;
-use super::kernels::{Packed, Taps};
+use super::kernels::{Packed, PackedTransposed};
 use super::memory::take;
 use super::pooling::{Window, unpool};
 use super::winograd::{self, POINTS};
@@ -77,8 +77,7 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Convolution<OUTPUTS, CHANNELS>
         let points = if narrow { winograd::NARROW_POINTS } else { POINTS };
         for (point, weights) in self.points[..points].iter().enumerate() {
             let x = &x[point * CHANNELS * plane + column * height + 2 * y..];
-            let taps = Taps { x, channel_stride: plane, rows: 0..KERNEL };
-            weights.correlate(simd, &taps, &mut products[point]);
+            weights.correlate(simd, x, plane, &mut products[point]);
         }
         products[points..].fill([[simd.splat_f32s(0.0); 2]; OUTPUTS]);
         for output in 0..OUTPUTS {
@@ -144,8 +143,8 @@ pub fn products_gradient<S: Simd>(
 pub struct ConvolutionWeights {
     pub conv1: Convolution<CONV1_CHANNELS, 1>,
     pub conv2: Convolution<CONV2_CHANNELS, CONV1_CHANNELS>,
-    /// Of each point, upside down and from outputs to channels.
-    pub conv2_back: [Packed<CONV1_CHANNELS, CONV2_CHANNELS>; POINTS],
+    /// Of each point of the second, from outputs back to channels.
+    pub conv2_back: [PackedTransposed<CONV2_CHANNELS, CONV1_CHANNELS>; POINTS],
 }
 
 impl ConvolutionWeights {
@@ -153,7 +152,7 @@ impl ConvolutionWeights {
         ConvolutionWeights {
             conv1: Convolution::new(),
             conv2: Convolution::new(),
-            conv2_back: std::array::from_fn(|_| Packed::zeros()),
+            conv2_back: std::array::from_fn(|_| PackedTransposed::zeros()),
         }
     }
 
@@ -165,8 +164,7 @@ impl ConvolutionWeights {
             return;
         }
         for (point, conv2_back) in self.conv2_back.iter_mut().enumerate() {
-            conv2_back.fill(|channel, tap| {
-                let (output, row) = (tap / KERNEL, KERNEL - 1 - tap % KERNEL);
+            conv2_back.fill(|output, channel, row| {
                 self.conv2.rows[(output * CONV1_CHANNELS + channel) * KERNEL + row][point]
             });
         }

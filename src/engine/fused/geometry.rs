@@ -79,22 +79,8 @@ impl Geometry {
         [self.column_stride() * self.columns1, self.height1 * self.columns2]
     }
 
-    /// Rows of the gradient of the second convolution's products, with a row of zeros above and below.
-    pub fn bordered2(&self) -> usize {
-        self.height2 + 2
-    }
-
-    /// Vectors for one point and output of that gradient.
+    /// Vectors for one point and output of the gradient of the second convolution's products.
     pub fn plane2(&self) -> usize {
-        self.columns2 * self.bordered2()
-    }
-
-    /// For rows `y` and `y + 1` of the second convolution's input gradient: the rows of the kernel,
-    /// upside down, that meet the map, or for one of the two the row of zeros at its border; and the
-    /// first of the map's rows, 0 being the border.
-    pub fn rows_back(&self, y: usize) -> (Range<usize>, usize) {
-        // The kernel's row k takes row y + k - 4 of the map.
-        let first = (KERNEL - 2).saturating_sub(y);
-        (first..KERNEL.min(self.height2 + KERNEL - 1 - y), y + first + 2 - KERNEL)
+        self.columns2 * self.height2
     }
 }

@@ -40,15 +40,6 @@ pub struct Packed<const OUTPUTS: usize, const CHANNELS: usize> {
     weights: Vec<f32>,
 }
 
-/// The inputs of two outputs, one below the other: of each channel, `channel_stride` apart, a column of
-/// rows from the one that the kernel's first row meets.
-pub struct Taps<'a, V> {
-    pub x: &'a [V],
-    pub channel_stride: usize,
-    /// Rows of the kernel that meet the map, for one of the two at least.
-    pub rows: Range<usize>,
-}
-
 impl<const OUTPUTS: usize, const CHANNELS: usize> Packed<OUTPUTS, CHANNELS> {
     pub fn zeros() -> Self {
         Packed { weights: vec![0.0; OUTPUTS * CHANNELS * KERNEL] }
@@ -66,20 +57,22 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Packed<OUTPUTS, CHANNELS> {
         }
     }
 
-    /// For every output o and b = 0, 1: out[o][b] = the sum over channels c and rows r of
-    /// weight(o, c, r) * x[c * channel_stride + r - rows.start + b].
+    /// Two outputs, one below the other, of which x holds the column of inputs from the one that the
+    /// kernel's first row meets: for every output o and b = 0, 1, out[o][b] = the sum over channels c and
+    /// rows r of weight(o, c, r) * x[c * channel_stride + r + b].
     #[inline(always)]
     pub fn correlate<S: Simd>(
         &self,
         simd: S,
-        taps: &Taps<S::f32s>,
+        x: &[S::f32s],
+        channel_stride: usize,
         out: &mut [[S::f32s; 2]; OUTPUTS],
     ) {
         for group in groups(OUTPUTS) {
             let size = CHANNELS * KERNEL;
             let weights = &self.weights[group.start * size..group.end * size];
             let out = &mut out[group];
-            for_group_of!(out.len(), correlate_group::<S>(simd, weights, taps, out));
+            for_group_of!(out.len(), correlate_group::<S>(simd, weights, x, channel_stride, out));
         }
     }
 }
@@ -88,21 +81,20 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Packed<OUTPUTS, CHANNELS> {
 fn correlate_group<S: Simd, const A: usize>(
     simd: S,
     weights: &[f32],
-    taps: &Taps<S::f32s>,
+    x: &[S::f32s],
+    channel_stride: usize,
     out: &mut [[S::f32s; 2]],
 ) {
     // [channel][row][output]
     let weights = weights.as_chunks::<A>().0.as_chunks::<KERNEL>().0;
     // The first product begins the sums: of few taps, those to clear them would be a fair part.
     let mut sums = [[simd.splat_f32s(0.0); 2]; A];
-    let first = &weights[0][taps.rows.start];
-    for (sums, &weight) in sums.iter_mut().zip(first) {
+    for (sums, &weight) in sums.iter_mut().zip(&weights[0][0]) {
         let weight = simd.splat_f32s(weight);
-        *sums = [simd.mul_f32s(weight, taps.x[0]), simd.mul_f32s(weight, taps.x[1])];
+        *sums = [simd.mul_f32s(weight, x[0]), simd.mul_f32s(weight, x[1])];
     }
     for (channel, weights) in weights.iter().enumerate() {
-        let weights = &weights[taps.rows.clone()];
-        let x = &taps.x[channel * taps.channel_stride..][..weights.len() + 1];
+        let x = &x[channel * channel_stride..][..KERNEL + 1];
         let begun = usize::from(channel == 0);
         for (weights, x) in weights.iter().zip(x.windows(2)).skip(begun) {
             for a in 0..A {
@@ -114,6 +106,71 @@ fn correlate_group<S: Simd, const A: usize>(
         }
     }
     out.copy_from_slice(&sums);
+}
+
+/// The same weights as the transposed convolution reads them, two channels at a time:
+/// [pair of channels][output][row][channel].
+pub struct PackedTransposed<const OUTPUTS: usize, const CHANNELS: usize> {
+    weights: Vec<[[f32; 2]; KERNEL]>,
+}
+
+impl<const OUTPUTS: usize, const CHANNELS: usize> PackedTransposed<OUTPUTS, CHANNELS> {
+    pub fn zeros() -> Self {
+        const { assert!(CHANNELS.is_multiple_of(2)) };
+        PackedTransposed { weights: vec![[[0.0; 2]; KERNEL]; CHANNELS / 2 * OUTPUTS] }
+    }
+
+    /// Sets every `weight(output, channel, row)`.
+    pub fn fill(&mut self, weight: impl Fn(usize, usize, usize) -> f32) {
+        for (pair, weights) in self.weights.chunks_exact_mut(OUTPUTS).enumerate() {
+            for (output, weights) in weights.iter_mut().enumerate() {
+                *weights =
+                    std::array::from_fn(|row| [0, 1].map(|c| weight(output, 2 * pair + c, row)));
+            }
+        }
+    }
+
+    /// The gradient of a column of inputs from that of its `rows` outputs, an even number: for every
+    /// channel c and y below rows + 4, out[c * channel_stride + y] = the sum over outputs o and rows r of
+    /// weight(o, c, r) * deltas[o * output_stride + y - r], where that is within the column.
+    #[inline(always)]
+    pub fn correlate_transposed<S: Simd>(
+        &self,
+        simd: S,
+        (deltas, output_stride): (&[S::f32s], usize),
+        rows: usize,
+        (out, channel_stride): (&mut [S::f32s], usize),
+    ) {
+        for (pair, weights) in self.weights.chunks_exact(OUTPUTS).enumerate() {
+            // What two outputs, one below the other, reach; the inputs above are done.
+            let mut sums = [[simd.splat_f32s(0.0); KERNEL + 1]; 2];
+            for y in (0..rows).step_by(2) {
+                for (output, weights) in weights.iter().enumerate() {
+                    let deltas = &deltas[output * output_stride + y..][..2];
+                    for row in 0..KERNEL {
+                        for c in 0..2 {
+                            let weight = simd.splat_f32s(weights[row][c]);
+                            for b in 0..2 {
+                                let sum = &mut sums[c][row + b];
+                                *sum = simd.mul_add_e_f32s(weight, deltas[b], *sum);
+                            }
+                        }
+                    }
+                }
+                for (c, sums) in sums.iter_mut().enumerate() {
+                    let [first, second, rest @ ..] = *sums;
+                    let at = (2 * pair + c) * channel_stride + y;
+                    out[at..at + 2].copy_from_slice(&[first, second]);
+                    *sums = [simd.splat_f32s(0.0); KERNEL + 1];
+                    sums[..KERNEL - 1].copy_from_slice(&rest);
+                }
+            }
+            for (c, sums) in sums.iter().enumerate() {
+                let at = (2 * pair + c) * channel_stride + rows;
+                out[at..at + KERNEL - 1].copy_from_slice(&sums[..KERNEL - 1]);
+            }
+        }
+    }
 }
 
 /// Columns of rows that are neighbours in memory, one column `stride` behind the other.
@@ -289,12 +346,13 @@ mod tests {
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
             let mut noise = Noise(ChaCha8Rng::seed_from_u64(3));
-            for rows in [0..KERNEL, 2..KERNEL, 0..3] {
-                check_correlate::<S, 1, 1>(simd, &mut noise, rows.clone());
-                check_correlate::<S, 6, 1>(simd, &mut noise, rows.clone());
-                check_correlate::<S, 16, 6>(simd, &mut noise, rows.clone());
-                check_correlate::<S, 6, 16>(simd, &mut noise, rows.clone());
-                check_correlate::<S, 9, 2>(simd, &mut noise, rows);
+            check_correlate::<S, 1, 1>(simd, &mut noise);
+            check_correlate::<S, 6, 1>(simd, &mut noise);
+            check_correlate::<S, 16, 6>(simd, &mut noise);
+            check_correlate::<S, 9, 2>(simd, &mut noise);
+            for rows in [2, 4, 10] {
+                check_correlate_transposed::<S, 16, 6>(simd, &mut noise, rows);
+                check_correlate_transposed::<S, 1, 2>(simd, &mut noise, rows);
             }
             for outputs in [1, 2, 3, 4, 5, 6, 7, 11, 13, 16] {
                 for inputs in [1, 5, 6, 7, 16, 23] {
@@ -313,7 +371,6 @@ mod tests {
     fn check_correlate<S: Simd, const OUTPUTS: usize, const CHANNELS: usize>(
         simd: S,
         noise: &mut Noise,
-        rows: Range<usize>,
     ) {
         let channel_stride = KERNEL + 2;
         let count = CHANNELS * KERNEL;
@@ -321,17 +378,43 @@ mod tests {
         let x = noise.vectors::<S>(CHANNELS * channel_stride);
         let mut packed = Packed::<OUTPUTS, CHANNELS>::zeros();
         packed.fill(|output, tap| weights[output * count + tap]);
-        let taps = Taps { x: &x, channel_stride, rows };
         let mut out = [[simd.splat_f32s(9.0); 2]; OUTPUTS];
-        packed.correlate(simd, &taps, &mut out);
+        packed.correlate(simd, &x, channel_stride, &mut out);
         assert_sums::<S>("correlate", out.as_flattened(), |i, l| {
             let (output, below) = (i / 2, i % 2);
             let mut terms = Vec::new();
             for channel in 0..CHANNELS {
-                for row in taps.rows.clone() {
-                    let at = channel * channel_stride + row - taps.rows.start + below;
+                for row in 0..KERNEL {
+                    let at = channel * channel_stride + row + below;
                     let weight = weights[output * count + channel * KERNEL + row];
                     terms.push((weight, lane::<S>(&x, at, l)));
+                }
+            }
+            terms
+        });
+    }
+
+    #[inline(always)]
+    fn check_correlate_transposed<S: Simd, const OUTPUTS: usize, const CHANNELS: usize>(
+        simd: S,
+        noise: &mut Noise,
+        rows: usize,
+    ) {
+        let (stride, inputs) = (rows + 3, rows + KERNEL - 1);
+        let weights = noise.floats(OUTPUTS * CHANNELS * KERNEL);
+        let at = |output, channel, row| (output * CHANNELS + channel) * KERNEL + row;
+        let deltas = noise.vectors::<S>(OUTPUTS * stride);
+        let mut packed = PackedTransposed::<OUTPUTS, CHANNELS>::zeros();
+        packed.fill(|output, channel, row| weights[at(output, channel, row)]);
+        let mut out = vec![simd.splat_f32s(9.0); CHANNELS * inputs];
+        packed.correlate_transposed(simd, (&deltas, stride), rows, (&mut out, inputs));
+        assert_sums::<S>("correlate_transposed", &out, |i, l| {
+            let (channel, y) = (i / inputs, i % inputs);
+            let mut terms = Vec::new();
+            for output in 0..OUTPUTS {
+                for row in (0..KERNEL).filter(|row| (*row..*row + rows).contains(&y)) {
+                    let delta = lane::<S>(&deltas, output * stride + y - row, l);
+                    terms.push((weights[at(output, channel, row)], delta));
                 }
             }
             terms

@@ -27,7 +27,9 @@ mod winograd;
 #[cfg(feature = "kernel-benches")]
 pub mod benched {
     pub use super::activations::activate;
-    pub use super::kernels::{Columns, Packed, Taps, convolution_weights, linear, linear_inputs};
+    pub use super::kernels::{
+        Columns, Packed, PackedTransposed, convolution_weights, linear, linear_inputs,
+    };
     pub use super::memory::Memory;
     pub use super::panels::{PanelShape, Panels};
     pub use super::single::{correlate_outputs, dot_products};

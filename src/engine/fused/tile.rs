@@ -30,8 +30,7 @@ pub struct Scratch<'a, V> {
     pub row0: &'a mut [V],
     /// (6, width1): a row of the first pooled map, or of its gradient.
     pub row1: &'a mut [V],
-    /// (8 points, 16, columns2, height2 + 2): gradient before the second activation, transformed, between
-    /// rows of zeros.
+    /// (8 points, 16, columns2, height2): gradient before the second activation, transformed.
     pub gradient2: &'a mut [V],
     /// (8 points, 6, columns2, height1): gradient of the transformed first pooled map.
     pub gradient1: &'a mut [V],

@@ -5,7 +5,9 @@
 //! of the C API never wait for training, and a step that fails leaves nothing to undo.
 
 use crate::architecture::Architecture;
-use crate::engine::{self, DeviceChoice, Engine, Images, Normalization, Pixels, Values, argmax};
+use crate::engine::{
+    self, DeviceChoice, Engine, Images, Normalization, Pixels, Values, argmax, first_not_finite,
+};
 use crate::error::{Code, Error, Result};
 use crate::failpoint;
 use crate::optimizer::{Optimizer, Step};
@@ -193,7 +195,7 @@ impl Model {
 
     /// Gives `then` the logits (n, classes), all finite.
     pub fn with_logits(&self, pixels: Pixels, then: impl FnOnce(&mut [f32])) -> Result<()> {
-        let images = self.check_images(pixels)?;
+        let images = self.images(pixels);
         let length = images.count() * self.architecture().classes();
         let mut logits = self.logits.take().unwrap_or_default();
         let more = length.saturating_sub(logits.len());
@@ -228,7 +230,8 @@ impl Model {
     }
 
     pub fn compute_gradients(&self, pixels: Pixels, labels: &[u8]) -> Result<HostGradient> {
-        let images = self.check_batch(pixels, labels)?;
+        self.check_labels("labels", labels)?;
+        let images = self.images(pixels);
         let gradient = self.take_gradient()?;
         let seen = self.engine.gradient(&self.state().weights, &images, labels, &gradient)?;
         failpoint::point();
@@ -248,10 +251,8 @@ impl Model {
         self.engine.upload(&vec![zeros.as_slice(); rows])
     }
 
-    fn check_batch<'a>(&self, pixels: Pixels<'a>, labels: &[u8]) -> Result<Images<'a>> {
-        let images = self.check_images(pixels)?;
-        self.check_labels("labels", labels)?;
-        Ok(images)
+    fn images<'a>(&self, pixels: Pixels<'a>) -> Images<'a> {
+        Images { pixels, size: self.architecture().pixels(), order: None }
     }
 
     pub fn check_labels(&self, name: &str, labels: &[u8]) -> Result<()> {
@@ -263,22 +264,6 @@ impl Model {
                 format!("{name}[{i}] is {}; this model has {classes} classes", labels[i]),
             )),
         }
-    }
-
-    fn check_images<'a>(&self, pixels: Pixels<'a>) -> Result<Images<'a>> {
-        let images = Images { pixels, size: self.architecture().pixels(), order: None };
-        if let Pixels::Float(values) = pixels
-            && let Some(at) = first_not_finite(values)
-        {
-            let (image, pixel) = (at / images.size, at % images.size);
-            let (row, column) =
-                (pixel / self.architecture().width(), pixel % self.architecture().width());
-            return Err(Error::new(
-                Code::NonFinite,
-                format!("images[{image}] is {} at row {row}, column {column}", values[at]),
-            ));
-        }
-        Ok(images)
     }
 }
 
@@ -306,11 +291,12 @@ pub struct StepResult {
 impl Training<'_> {
     /// One step on a batch.
     pub fn step(&mut self, pixels: Pixels, labels: &[u8]) -> Result<StepResult> {
-        let images = self.model.check_batch(pixels, labels)?;
+        self.model.check_labels("labels", labels)?;
+        let images = self.model.images(pixels);
         self.step_checked(&images, labels, self.model.state().epoch)
     }
 
-    /// One step on a batch that has been checked, after which `fit` stands at `epoch`.
+    /// One step on a batch whose labels have been checked, after which `fit` stands at `epoch`.
     pub fn step_checked(
         &mut self,
         images: &Images,
@@ -391,16 +377,6 @@ impl Training<'_> {
 
 fn is_unshared(state: &Arc<State>) -> bool {
     Arc::strong_count(state) == 1 && Arc::strong_count(&state.weights) == 1
-}
-
-/// The index of the first value that is infinite or not a number.
-fn first_not_finite(values: &[f32]) -> Option<usize> {
-    // Blocks without a way out in the middle, which the compiler makes vectors of.
-    const BLOCK: usize = 256;
-    let bad = |block: &[f32]| block.iter().fold(false, |bad, x| bad | !x.is_finite());
-    let block = values.chunks(BLOCK).position(bad)?;
-    let within = values[block * BLOCK..].iter().position(|x| !x.is_finite())?;
-    Some(block * BLOCK + within)
 }
 
 /// Refuses a step whose loss or any of whose results is not finite.

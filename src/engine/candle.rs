@@ -98,6 +98,7 @@ impl Engine for CandleEngine {
     ) -> Result<()> {
         refuse_forked_child()?;
         let (architecture, parameters) = (weights.architecture(), weights.parameters()?);
+        images.check_finite(range.clone(), architecture.width())?;
         let out = out.chunks_mut(CHUNK * architecture.classes());
         for (chunk, out) in chunks(range, CHUNK).zip(out) {
             let images = self.load(architecture, images, chunk)?;
@@ -117,6 +118,7 @@ impl Engine for CandleEngine {
         refuse_forked_child()?;
         let parameters = weights.parameters()?;
         let n = labels.len();
+        images.check_finite(0..n, weights.architecture().width())?;
         let gradient = gradient.tensor()?.get(0)?;
         let mut sum = gradient.zeros_like()?;
         let mut seen = Seen::default();

@@ -114,6 +114,21 @@ impl<'a> Images<'a> {
     fn start(&self, i: usize) -> usize {
         self.order.map_or(i, |order| order.indices[i] as usize) * self.size
     }
+
+    /// Refuses those in this range of which a pixel is not finite; `width` is that of an image.
+    #[inline(always)]
+    fn check_finite(&self, range: Range<usize>, width: usize) -> Result<()> {
+        let Pixels::Float(pixels) = self.pixels else { return Ok(()) };
+        for i in range {
+            let image = &pixels[self.start(i)..][..self.size];
+            if let Some(at) = first_not_finite(image) {
+                let (value, row, column) = (image[at], at / width, at % width);
+                let message = format!("images[{i}] is {value} at row {row}, column {column}");
+                return Err(Error::new(Code::NonFinite, message));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What a pass forward and backward over a batch sees.
@@ -125,8 +140,8 @@ pub struct Seen {
     pub correct: usize,
 }
 
-/// Computes; owns no weights, but says where they are. Labels are below the class count and pixels
-/// finite: the model has checked them.
+/// Computes; owns no weights, but says where they are. Labels are below the class count: the model has
+/// checked them. Pixels that are not finite an engine refuses itself, when it loads them.
 pub trait Engine: Send + Sync {
     /// Takes rows of floats, all of one length, to where this engine computes.
     fn upload(&self, rows: &[&[f32]]) -> Result<Values>;
@@ -279,6 +294,17 @@ pub fn refuse_forked_child(owner: &OnceLock<u32>, stayed: &str) -> Result<()> {
 fn chunks(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> {
     let end = range.end;
     range.step_by(size).map(move |start| start..end.min(start + size))
+}
+
+/// The index of the first value that is infinite or not a number.
+#[inline(always)]
+pub fn first_not_finite(values: &[f32]) -> Option<usize> {
+    // Blocks without a way out in the middle, which the compiler makes vectors of.
+    const BLOCK: usize = 256;
+    let bad = |block: &[f32]| block.iter().fold(false, |bad, x| bad | !x.is_finite());
+    let block = values.chunks(BLOCK).position(bad)?;
+    let within = values[block * BLOCK..].iter().position(|x| !x.is_finite())?;
+    Some(block * BLOCK + within)
 }
 
 /// Index of the largest logit, the first one among equals.

@@ -12,6 +12,7 @@ use super::memory::take;
 use super::passes::Batch;
 use super::tile::{Scratch, Tile};
 use crate::architecture::{Architecture, FC1_FEATURES, FC2_FEATURES};
+use crate::error::Result;
 use pulp::{Simd, bytemuck};
 use std::ops::Range;
 
@@ -122,8 +123,15 @@ impl<'a, S: Simd> Chunk<'a, S> {
     /// The images of the batch in this range, as many as a chunk has lanes or fewer. Lanes that are left
     /// over repeat the last image, so that nothing is computed with what no caller gave.
     #[inline(always)]
-    pub fn forward(&mut self, weights: &NetworkWeights, batch: &Batch, range: Range<usize>) {
+    pub fn forward(
+        &mut self,
+        weights: &NetworkWeights,
+        batch: &Batch,
+        range: Range<usize>,
+    ) -> Result<()> {
         let (simd, g) = (self.simd, &self.geometry);
+        // Here, where it brings the pixels into this core's cache.
+        batch.images.check_finite(range.clone(), g.architecture.width())?;
         self.used = range.len().div_ceil(S::F32_LANES);
         for (t, tile) in self.tiles.iter_mut().enumerate().take(self.used) {
             let first = range.start + t * S::F32_LANES;
@@ -140,6 +148,7 @@ impl<'a, S: Simd> Chunk<'a, S> {
                 activate(simd, g.architecture.activation(), after[0]);
             }
         }
+        Ok(())
     }
 
     /// From the logits' gradients to the sums for the convolutions' gradients and to the

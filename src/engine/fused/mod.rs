@@ -224,6 +224,7 @@ fn contiguous_mut<'a>(
 mod tests {
     use super::*;
     use crate::architecture::{Activation, Architecture, Pooling};
+    use crate::engine::candle::CandleEngine;
     use crate::engine::{Pixels, argmax};
     use crate::network;
     use crate::parameters::{Parameters, xavier};
@@ -348,6 +349,33 @@ mod tests {
         for (height, width, classes) in [(28, 28, 10), (16, 64, 2), (48, 20, 23), (32, 32, 256)] {
             for architecture in every_combination(height, width, classes) {
                 assert_candles(architecture, Arch::new(), 9);
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_pixel_that_is_not_finite_is_refused() {
+        let architecture = every_combination(16, 20, 3)[0];
+        let (weights, gradient) = (made_weights(architecture, 1), zeros(architecture));
+        let mut engines: Vec<Box<dyn Engine>> =
+            vec![Box::new(CandleEngine::new(Device::Cpu, NORMALIZATION))];
+        for threads in [1, 2, 8] {
+            engines.push(Box::new(FusedEngine::new(Arch::new(), threads, NORMALIZATION)));
+        }
+        for n in [2, 300] {
+            let mut pixels = vec![0.5; n * architecture.pixels()];
+            let size = architecture.pixels();
+            pixels[(n / 3) * size + 47] = f32::INFINITY;
+            pixels[(n / 3 + 1) * size] = f32::NAN;
+            pixels[n * size - 1] = f32::NEG_INFINITY;
+            let images = Images { pixels: Pixels::Float(&pixels), size, order: None };
+            let named = format!("images[{}] is inf at row 2, column 7", n / 3);
+            let mut logits = vec![0.0; n * architecture.classes()];
+            for engine in &engines {
+                let error = engine.logits(&weights, &images, 0..n, &mut logits).unwrap_err();
+                assert_eq!((error.code, &*error.message), (Code::NonFinite, &*named));
+                let error = engine.gradient(&weights, &images, &vec![1; n], &gradient).unwrap_err();
+                assert_eq!((error.code, &*error.message), (Code::NonFinite, &*named));
             }
         }
     }

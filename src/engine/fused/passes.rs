@@ -12,11 +12,11 @@ use super::single::{self, Single};
 use super::threads::{Pool, next};
 use crate::architecture::Architecture;
 use crate::engine::{Images, Seen, argmax, chunks};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::unique::Unique;
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 /// Images whose panels are kept until the linear layers' weight gradients are summed over them:
 /// 1 MB for 28x28 images.
@@ -123,6 +123,7 @@ impl WithSimd for Logits<'_> {
         let weights = NetworkWeights::new(batch.architecture, &workspace.weights, batch.flat);
         let memories = Mutex::new(workspace.chunks.iter_mut());
         let queue = Mutex::new(chunks(range, size).zip(out.chunks_mut(size * classes)));
+        let failure = Failure::default();
         run(
             simd,
             batch.pool,
@@ -132,14 +133,17 @@ impl WithSimd for Logits<'_> {
                 let Some(memory) = next(&memories) else { return };
                 let mut chunk = Chunk::new(simd, geometry, false, memory.get_mut());
                 while let Some((range, rows)) = next(&queue) {
-                    chunk.forward(&weights, &batch, range);
+                    let start = range.start;
+                    if let Err(error) = chunk.forward(&weights, &batch, range) {
+                        return failure.note(start, error);
+                    }
                     for (i, row) in rows.chunks_exact_mut(classes).enumerate() {
                         chunk.logits(i, row);
                     }
                 }
             },
         );
-        Ok(())
+        failure.into_result()
     }
 }
 
@@ -151,6 +155,7 @@ fn logits_one_by_one<S: Simd>(
     workspace: &mut Workspace,
     out: &mut [f32],
 ) -> Result<()> {
+    batch.images.check_finite(range.clone(), batch.architecture.width())?;
     let geometry = Geometry::new(batch.architecture);
     let Workspace { weights, weights2, single, .. } = workspace;
     single.grow(Single::<S>::floats(&geometry))?;
@@ -199,6 +204,7 @@ impl WithSimd for LossAndGradient<'_> {
             let notes = seen.iter_mut().zip(sums.chunks_exact_mut(SUMS));
             let notes = notes.zip(panels.chunks_exact_mut(shape.floats()));
             let queue = Mutex::new(chunks(range.clone(), size).zip(notes));
+            let failure = Failure::default();
             run(
                 simd,
                 batch.pool,
@@ -208,7 +214,9 @@ impl WithSimd for LossAndGradient<'_> {
                     let Some(memory) = next(&memories) else { return };
                     let mut chunk = Chunk::new(simd, geometry, true, memory.get_mut());
                     while let Some((range, ((seen, sums), panel))) = next(&queue) {
-                        chunk.forward(&weights, &batch, range.clone());
+                        if let Err(error) = chunk.forward(&weights, &batch, range.clone()) {
+                            return failure.note(range.start, error);
+                        }
                         *seen = loss_gradients(&mut chunk, &labels[range], labels.len());
                         chunk.backward(&weights);
                         chunk.scratch.drain_sums(simd, sums);
@@ -217,6 +225,7 @@ impl WithSimd for LossAndGradient<'_> {
                 },
             );
 
+            failure.into_result()?;
             for (seen, sums) in seen.iter().zip(sums.chunks_exact(SUMS)) {
                 total.loss += seen.loss;
                 total.correct += seen.correct;
@@ -240,6 +249,25 @@ impl WithSimd for LossAndGradient<'_> {
         }
         gradient_of_sums(&mut total_sums, convolutions);
         Ok(total)
+    }
+}
+
+/// Why the earliest of the chunks that failed did: as those before it have been begun, the number of threads
+/// makes no difference.
+#[derive(Default)]
+struct Failure(Mutex<Option<(usize, Error)>>);
+
+impl Failure {
+    fn note(&self, start: usize, error: Error) {
+        let mut earliest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if earliest.as_ref().is_none_or(|(other, _)| start < *other) {
+            *earliest = Some((start, error));
+        }
+    }
+
+    fn into_result(self) -> Result<()> {
+        let earliest = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        earliest.map_or(Ok(()), |(_, error)| Err(error))
     }
 }
 

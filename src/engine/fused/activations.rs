@@ -109,7 +109,7 @@ fn exp2<S: Simd, const N: usize>(simd: S, a: f32, mut x: [S::f32s; N]) -> [S::f3
 /// The larger one, and NaN where x is: a vector's maximum gives its second operand, or NaN, if one of
 /// the two is NaN; a scalar's gives the other one.
 #[inline(always)]
-fn at_least<S: Simd>(simd: S, x: S::f32s, low: S::f32s) -> S::f32s {
+pub fn at_least<S: Simd>(simd: S, x: S::f32s, low: S::f32s) -> S::f32s {
     if S::F32_LANES > 1 {
         return simd.max_f32s(low, x);
     }

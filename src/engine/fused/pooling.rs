@@ -1,6 +1,6 @@
 //! Pooling of 2x2 windows, and the way back through pooling and activation at once.
 
-use super::activations::slope;
+use super::activations::{at_least, slope};
 use crate::architecture::{Activation, Pooling};
 use pulp::Simd;
 
@@ -14,16 +14,14 @@ pub fn pool<S: Simd>(simd: S, pooling: Pooling, [a, b, c, d]: Window<S::f32s>) -
             let sum = simd.add_f32s(simd.add_f32s(a, b), simd.add_f32s(c, d));
             simd.mul_f32s(sum, simd.splat_f32s(0.25))
         }
-        Pooling::Max => first_max(simd, first_max(simd, a, b), first_max(simd, c, d)),
+        Pooling::Max => larger(simd, larger(simd, a, b), larger(simd, c, d)),
     }
 }
 
-/// `a` unless `b` is larger; NaN if one of them is.
+/// NaN if one of them is.
 #[inline(always)]
-fn first_max<S: Simd>(simd: S, a: S::f32s, b: S::f32s) -> S::f32s {
-    let unordered = simd.add_f32s(a, b);
-    let b_or_nan = simd.select_f32s(simd.less_than_f32s(a, b), b, unordered);
-    simd.select_f32s(simd.greater_than_or_equal_f32s(a, b), a, b_or_nan)
+fn larger<S: Simd>(simd: S, a: S::f32s, b: S::f32s) -> S::f32s {
+    simd.select_f32s(simd.equal_f32s(a, a), at_least(simd, b, a), a)
 }
 
 /// The gradient before activation and pooling of each place of a window: what of the pooled value's
@@ -35,20 +33,25 @@ pub fn unpool<S: Simd>(
     window: Window<S::f32s>,
     gradient: S::f32s,
 ) -> Window<S::f32s> {
-    let zero = simd.splat_f32s(0.0);
     let mut shares = [simd.mul_f32s(gradient, simd.splat_f32s(0.25)); 4];
-    if pooling == Pooling::Max {
-        let max = pool(simd, pooling, window);
-        // The first maximum takes all; nothing is left for later ones.
-        let mut left = gradient;
-        for k in 0..4 {
-            let is_max = simd.greater_than_or_equal_f32s(window[k], max);
-            shares[k] = simd.select_f32s(is_max, left, zero);
-            left = simd.select_f32s(is_max, zero, left);
+    match pooling {
+        Pooling::Average => {
+            for k in 0..4 {
+                shares[k] = simd.mul_f32s(shares[k], slope(simd, activation, window[k]));
+            }
         }
-    }
-    for k in 0..4 {
-        shares[k] = simd.mul_f32s(shares[k], slope(simd, activation, window[k]));
+        Pooling::Max => {
+            let max = pool(simd, pooling, window);
+            let zero = simd.splat_f32s(0.0);
+            // The first maximum takes all; nothing is left for later ones.
+            let mut left = simd.mul_f32s(gradient, slope(simd, activation, max));
+            for k in 0..3 {
+                let is_max = simd.greater_than_or_equal_f32s(window[k], max);
+                shares[k] = simd.select_f32s(is_max, left, zero);
+                left = simd.select_f32s(is_max, zero, left);
+            }
+            shares[3] = left;
+        }
     }
     shares
 }

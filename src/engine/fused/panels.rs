@@ -56,9 +56,9 @@ pub fn fill<S: Simd>(shape: &PanelShape, chunk: &Chunk<S>, panel: &mut [f32]) {
 #[inline(always)]
 fn transpose(from: &[f32], images: usize, block: usize, to: &mut [f32]) {
     for (from, to) in from.chunks(block * images).zip(to.chunks_exact_mut(block * images)) {
-        for (f, row) in from.chunks_exact(images).enumerate() {
-            for (&value, place) in row.iter().zip(to[f..].iter_mut().step_by(block)) {
-                *place = value;
+        for (image, row) in to.chunks_exact_mut(block).enumerate() {
+            for (place, feature) in row.iter_mut().zip(from.chunks_exact(images)) {
+                *place = feature[image];
             }
         }
     }

@@ -296,7 +296,8 @@ fn chunks(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>
     range.step_by(size).map(move |start| start..end.min(start + size))
 }
 
-/// The index of the first value that is infinite or not a number.
+/// The index of the first value that is infinite or not a number; inlined, so that a kernel's vectors are
+/// used for it.
 #[inline(always)]
 pub fn first_not_finite(values: &[f32]) -> Option<usize> {
     // Blocks without a way out in the middle, which the compiler makes vectors of.

@@ -224,8 +224,8 @@ impl WithSimd for LossAndGradient<'_> {
                     }
                 },
             );
-
             failure.into_result()?;
+
             for (seen, sums) in seen.iter().zip(sums.chunks_exact(SUMS)) {
                 total.loss += seen.loss;
                 total.correct += seen.correct;
@@ -252,8 +252,8 @@ impl WithSimd for LossAndGradient<'_> {
     }
 }
 
-/// Why the earliest of the chunks that failed did: as those before it have been begun, the number of threads
-/// makes no difference.
+/// Why the earliest of the chunks that failed did. Those before it have been begun, so the number of
+/// threads makes no difference.
 #[derive(Default)]
 struct Failure(Mutex<Option<(usize, Error)>>);
 

@@ -18,7 +18,7 @@ pub fn pool<S: Simd>(simd: S, pooling: Pooling, [a, b, c, d]: Window<S::f32s>) -
     }
 }
 
-/// NaN if one of them is.
+/// The larger one, and NaN if one of them is.
 #[inline(always)]
 fn larger<S: Simd>(simd: S, a: S::f32s, b: S::f32s) -> S::f32s {
     simd.select_f32s(simd.equal_f32s(a, a), at_least(simd, b, a), a)

@@ -102,9 +102,8 @@ pub fn fit(
         let mut seen = Metrics::default();
         for batch in rest.chunks(batch_size) {
             let images = Images {
-                pixels: Pixels::Byte(train.images()),
-                size: model.architecture().pixels(),
                 order: Some(Order { indices: batch, dataset: train.number() }),
+                ..model.images(Pixels::Byte(train.images()))
             };
             labels.clear();
             labels.extend(batch.iter().map(|&i| train.labels()[i as usize]));
@@ -179,8 +178,7 @@ fn evaluate_state(
 ) -> Result<Metrics> {
     const CHUNK: usize = 1024;
     let architecture = model.architecture();
-    let images =
-        Images { pixels: Pixels::Byte(dataset.images()), size: architecture.pixels(), order: None };
+    let images = model.images(Pixels::Byte(dataset.images()));
     let mut metrics = Metrics { count: dataset.count() as u64, ..Metrics::default() };
     let mut logits = Vec::new();
     for (chunk, labels) in dataset.labels().chunks(CHUNK).enumerate() {

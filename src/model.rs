@@ -251,7 +251,8 @@ impl Model {
         self.engine.upload(&vec![zeros.as_slice(); rows])
     }
 
-    fn images<'a>(&self, pixels: Pixels<'a>) -> Images<'a> {
+    /// Images of this model's size, all of them as they lie.
+    pub fn images<'a>(&self, pixels: Pixels<'a>) -> Images<'a> {
         Images { pixels, size: self.architecture().pixels(), order: None }
     }
 

@@ -33,11 +33,12 @@ pub fn unpool<S: Simd>(
     window: Window<S::f32s>,
     gradient: S::f32s,
 ) -> Window<S::f32s> {
-    let mut shares = [simd.mul_f32s(gradient, simd.splat_f32s(0.25)); 4];
+    let mut shares = window;
     match pooling {
         Pooling::Average => {
+            let share = simd.mul_f32s(gradient, simd.splat_f32s(0.25));
             for k in 0..4 {
-                shares[k] = simd.mul_f32s(shares[k], slope(simd, activation, window[k]));
+                shares[k] = simd.mul_f32s(share, slope(simd, activation, window[k]));
             }
         }
         Pooling::Max => {

@@ -113,11 +113,10 @@ impl<'a, S: Simd> Chunk<'a, S> {
         places.zip(gradient).for_each(|(place, &g)| *place = g);
     }
 
-    /// The inputs of linear layer `layer` and the gradients of its outputs, (features, images).
+    /// The inputs of linear layer `layer` and the gradients of its outputs, (features, 2).
     #[inline(always)]
-    pub fn linear_layer(&self, layer: usize) -> (&[f32], &[f32]) {
-        let (values, gradients) = (&*self.values[layer], &*self.gradients[layer + 1]);
-        (bytemuck::cast_slice(values), bytemuck::cast_slice(gradients))
+    pub fn linear_layer(&self, layer: usize) -> (&[S::f32s], &[S::f32s]) {
+        (&*self.values[layer], &*self.gradients[layer + 1])
     }
 
     /// The images of the batch in this range, as many as a chunk has lanes or fewer. Lanes that are left

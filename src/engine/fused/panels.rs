@@ -1,19 +1,23 @@
-//! The linear layers' weight gradients. Every chunk leaves its layers' inputs and the gradients of
-//! their outputs, image-major, in a panel; then each weight's gradient is summed over the images in
-//! their order, whoever computes it.
+//! The linear layers' weight gradients. Every chunk leaves its layers' inputs, image-major, and the
+//! gradients of their outputs, as they lie, in a panel; then each weight's gradient is summed over the
+//! images in their order, whoever computes it.
 
 use super::chunk::{Chunk, images_per_chunk, linear_sizes};
 use super::kernels::{OUTPUTS, POSITIONS};
+
 use super::memory::take;
 use crate::architecture::Architecture;
 use pulp::{Simd, bytemuck};
 use std::ops::Range;
 
+/// Outputs that are summed at once where there are registers for them; elsewhere half as many.
+pub const MOST_OUTPUTS: usize = 2 * OUTPUTS;
+
 /// Sizes of a panel's parts, in floats.
 #[derive(Clone, Copy)]
 pub struct PanelShape {
     images: usize,
-    /// Of each layer, the inputs, in blocks of `POSITIONS` vectors, and outputs, in blocks of `OUTPUTS`.
+    /// Of each layer, the inputs, in blocks of `POSITIONS` vectors, and outputs, in groups of `OUTPUTS`.
     inputs: [usize; 3],
     outputs: [usize; 3],
     input_block: usize,
@@ -26,7 +30,7 @@ impl PanelShape {
         PanelShape {
             images: images_per_chunk::<S>(),
             inputs: sizes.map(|(inputs, _)| inputs.next_multiple_of(input_block)),
-            outputs: sizes.map(|(_, outputs)| outputs.next_multiple_of(OUTPUTS)),
+            outputs: sizes.map(|(_, outputs)| outputs.next_multiple_of(MOST_OUTPUTS)),
             input_block,
         }
     }
@@ -38,27 +42,59 @@ impl PanelShape {
     }
 }
 
-/// Keeps a chunk's linear layers in a panel. The shape's sizes are written out where constants make the
-/// copying faster.
+/// Keeps a chunk's linear layers in a panel.
 #[inline(always)]
-pub fn fill<S: Simd>(shape: &PanelShape, chunk: &Chunk<S>, panel: &mut [f32]) {
+pub fn fill<S: Simd>(simd: S, shape: &PanelShape, chunk: &Chunk<S>, panel: &mut [f32]) {
     let mut rest = panel;
     for layer in 0..3 {
         let (values, gradients) = chunk.linear_layer(layer);
         let inputs = take(&mut rest, shape.inputs[layer] * shape.images);
-        transpose(values, images_per_chunk::<S>(), POSITIONS * S::F32_LANES, inputs);
+        if S::F32_LANES < SIDE {
+            transpose(bytemuck::cast_slice(values), shape.images, shape.input_block, inputs);
+        } else {
+            transpose_squares(simd, values, inputs);
+        }
         let outputs = take(&mut rest, shape.outputs[layer] * shape.images);
-        transpose(gradients, images_per_chunk::<S>(), OUTPUTS, outputs);
+        let gradients: &[f32] = bytemuck::cast_slice(gradients);
+        outputs[..gradients.len()].copy_from_slice(gradients);
     }
 }
 
 /// (features, images) to [block of features][image][feature in the block].
-#[inline(always)]
 fn transpose(from: &[f32], images: usize, block: usize, to: &mut [f32]) {
     for (from, to) in from.chunks(block * images).zip(to.chunks_exact_mut(block * images)) {
         for (image, row) in to.chunks_exact_mut(block).enumerate() {
             for (place, feature) in row.iter_mut().zip(from.chunks_exact(images)) {
                 *place = feature[image];
+            }
+        }
+    }
+}
+
+/// Features and images of a square that is transposed in registers.
+const SIDE: usize = 4;
+
+/// The same by squares: a vector has some side by side. The number of features is a multiple of `SIDE`.
+#[inline(always)]
+fn transpose_squares<S: Simd>(simd: S, from: &[S::f32s], to: &mut [f32]) {
+    let block = POSITIONS * S::F32_LANES;
+    let features = from.as_chunks::<POSITIONS>().0.as_chunks::<SIDE>().0;
+    let to = to.as_chunks_mut::<SIDE>().0;
+    for (i, features) in features.iter().enumerate() {
+        let first = i * SIDE / block * block * images_per_chunk::<S>() + i * SIDE % block;
+        for tile in 0..POSITIONS {
+            // Of each square's images the first; the second; ...
+            let mut squares = [features[0][tile]; SIDE];
+            for (square, feature) in squares.iter_mut().zip(features) {
+                *square = feature[tile];
+            }
+            let squares = simd.deinterleave_shfl_f32s(squares);
+            for (k, squares) in squares.iter().enumerate() {
+                let squares: &[f32] = bytemuck::cast_slice(std::slice::from_ref(squares));
+                for (square, &row) in squares.as_chunks::<SIDE>().0.iter().enumerate() {
+                    let image = tile * S::F32_LANES + square * SIDE + k;
+                    to[(first + image * block) / SIDE] = row;
+                }
             }
         }
     }
@@ -93,6 +129,23 @@ impl Panels<'_> {
         weights: &mut [f32],
         bias: &mut [f32],
     ) {
+        if S::REGISTER_COUNT < 32 {
+            self.gradient_by::<S, { MOST_OUTPUTS / 2 }>(simd, layer, outputs, add, weights, bias);
+        } else {
+            self.gradient_by::<S, MOST_OUTPUTS>(simd, layer, outputs, add, weights, bias);
+        }
+    }
+
+    #[inline(always)]
+    fn gradient_by<S: Simd, const A: usize>(
+        &self,
+        simd: S,
+        layer: usize,
+        outputs: Range<usize>,
+        add: bool,
+        weights: &mut [f32],
+        bias: &mut [f32],
+    ) {
         let shape = &self.shape;
         let before: usize = (0..layer).map(|l| shape.inputs[l] + shape.outputs[l]).sum();
         let (first_input, images) = (before * shape.images, shape.images);
@@ -105,15 +158,14 @@ impl Panels<'_> {
         for start in (0..inputs).step_by(shape.input_block) {
             let x_start = first_input + start * images;
             let count = shape.input_block.min(inputs - start);
-            for first in outputs.clone().step_by(OUTPUTS) {
+            for first in outputs.clone().step_by(A) {
                 let d_start = first_output + first * images;
-                let mut sums = [[simd.splat_f32s(0.0); POSITIONS]; OUTPUTS];
+                let mut sums = [[simd.splat_f32s(0.0); POSITIONS]; A];
                 let x_parts = self.parts(x_start, shape.input_block * images);
-                let d_parts = self.parts(d_start, OUTPUTS * images);
+                let d_parts = self.parts(d_start, A * images);
                 for ((x, n), (deltas, _)) in x_parts.zip(d_parts) {
                     let x = &bytemuck::cast_slice::<_, S::f32s>(x).as_chunks::<POSITIONS>().0[..n];
-                    let deltas = &deltas.as_chunks::<OUTPUTS>().0[..n];
-                    sums = add_products(simd, deltas, x, sums);
+                    add_products(simd, deltas, x, &mut sums);
                 }
                 let rows = weights[(first - outputs.start) * inputs..].chunks_exact_mut(inputs);
                 for (row, sum) in rows.zip(&sums) {
@@ -122,34 +174,37 @@ impl Panels<'_> {
                 }
             }
         }
-        for first in outputs.clone().step_by(OUTPUTS) {
-            let bias = &mut bias[first - outputs.start..];
-            for (deltas, n) in self.parts(first_output + first * images, OUTPUTS * images) {
-                for deltas in deltas.chunks_exact(OUTPUTS).take(n) {
-                    bias.iter_mut().zip(deltas).for_each(|(b, d)| *b += d);
+        for (output, bias) in outputs.zip(bias) {
+            // Those of lanes without an image are zero.
+            let mut sum = simd.splat_f32s(0.0);
+            for (deltas, _) in self.parts(first_output + output * images, images) {
+                for &deltas in bytemuck::cast_slice::<_, S::f32s>(deltas) {
+                    sum = simd.add_f32s(sum, deltas);
                 }
             }
+            *bias += simd.reduce_sum_f32s(sum);
         }
     }
 }
 
-type Sums<V> = [[V; POSITIONS]; OUTPUTS];
-
-/// `sums`, which is in registers meanwhile, and the products of each image's gradients and inputs.
+/// Adds to `sums` the products of each image's gradients, (A, images of a chunk), and inputs.
 #[inline(always)]
-fn add_products<S: Simd>(
+fn add_products<S: Simd, const A: usize>(
     simd: S,
-    deltas: &[[f32; OUTPUTS]],
+    deltas: &[f32],
     x: &[[S::f32s; POSITIONS]],
-    mut sums: Sums<S::f32s>,
-) -> Sums<S::f32s> {
-    for (deltas, x) in deltas.iter().zip(x) {
-        for a in 0..OUTPUTS {
-            let delta = simd.splat_f32s(deltas[a]);
+    sums: &mut [[S::f32s; POSITIONS]; A],
+) {
+    let images = images_per_chunk::<S>();
+    let mut local = *sums; // in registers meanwhile
+    for (i, x) in x.iter().enumerate() {
+        let deltas = &deltas[i..][..(A - 1) * images + 1];
+        for a in 0..A {
+            let delta = simd.splat_f32s(deltas[a * images]);
             for b in 0..POSITIONS {
-                sums[a][b] = simd.mul_add_e_f32s(delta, x[b], sums[a][b]);
+                local[a][b] = simd.mul_add_e_f32s(delta, x[b], local[a][b]);
             }
         }
     }
-    sums
+    *sums = local;
 }

@@ -5,9 +5,8 @@ use super::chunk::{Chunk, NetworkWeights, images_per_chunk, linear_sizes};
 use super::convolution::{ConvolutionWeights, PARAMETERS, SUMS, gradient_of_sums};
 use super::geometry::Geometry;
 use super::input::Loader;
-use super::kernels::OUTPUTS;
 use super::memory::{Memory, take};
-use super::panels::{self, PanelShape, Panels};
+use super::panels::{self, MOST_OUTPUTS, PanelShape, Panels};
 use super::single::{self, Single};
 use super::threads::{Pool, next};
 use crate::architecture::Architecture;
@@ -220,7 +219,7 @@ impl WithSimd for LossAndGradient<'_> {
                         *seen = loss_gradients(&mut chunk, &labels[range], labels.len());
                         chunk.backward(&weights);
                         chunk.scratch.drain_sums(simd, sums);
-                        panels::fill(&shape, &chunk, panel);
+                        panels::fill(simd, &shape, &chunk, panel);
                     }
                 },
             );
@@ -309,7 +308,7 @@ fn pieces(
         (inputs, take(&mut rest, inputs * outputs), take(&mut rest, outputs))
     });
     layers.into_iter().enumerate().flat_map(move |(layer, (inputs, weights, bias))| {
-        let size = bias.len().div_ceil(threads).next_multiple_of(OUTPUTS);
+        let size = bias.len().div_ceil(threads).next_multiple_of(MOST_OUTPUTS);
         let parts = weights.chunks_mut(size * inputs).zip(bias.chunks_mut(size));
         let piece = move |(i, (weights, bias))| Piece { layer, first: i * size, weights, bias };
         parts.enumerate().map(piece)

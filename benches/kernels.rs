@@ -18,10 +18,17 @@ use std::time::{Duration, Instant};
 
 const KERNEL: usize = 5;
 
+/// Sums for a kernel's column, whatever the vectors.
+const MOST_TAPS: usize = 7;
+
 /// One call's worth of work.
 trait Kernel {
-    /// Multiply-adds as elements; or the bytes of what comes in, where those are not the work.
+    /// Multiply-adds as elements, of a plain convolution also where the kernel makes do with fewer; or
+    /// the bytes of what comes in, where those are not the work.
     fn work(&self, lanes: u64) -> Throughput;
+
+    /// Brings weights into the order for these vectors.
+    fn prepare<S: Simd>(&mut self, _: S) {}
 
     fn run<S: Simd>(&mut self, simd: S);
 }
@@ -34,6 +41,17 @@ impl<K: Kernel> WithSimd for Run<'_, K> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         self.0.run(simd);
+    }
+}
+
+struct Prepare<'a, K>(&'a mut K);
+
+impl<K: Kernel> WithSimd for Prepare<'_, K> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        self.0.prepare(simd);
     }
 }
 
@@ -92,8 +110,7 @@ struct Correlate<const OUTPUTS: usize, const CHANNELS: usize> {
 
 impl<const OUTPUTS: usize, const CHANNELS: usize> Correlate<OUTPUTS, CHANNELS> {
     fn new(rows: usize, columns: usize) -> Self {
-        let mut packed = Packed::zeros();
-        packed.fill(|output, tap| (output + tap) as f32 * 0.01);
+        let packed = Packed::zeros();
         Correlate { packed, x: noise(CHANNELS * columns * (rows + KERNEL)), rows, columns }
     }
 }
@@ -103,6 +120,10 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Kernel for Correlate<OUTPUTS, 
         Throughput::Elements(
             (self.rows * self.columns * OUTPUTS * CHANNELS * KERNEL) as u64 * lanes,
         )
+    }
+
+    fn prepare<S: Simd>(&mut self, _: S) {
+        self.packed.fill::<S>(|output, channel| [(output + channel) as f32 * 0.01; KERNEL]);
     }
 
     #[inline(always)]
@@ -131,8 +152,7 @@ struct CorrelateTransposed<const OUTPUTS: usize, const CHANNELS: usize> {
 
 impl<const OUTPUTS: usize, const CHANNELS: usize> CorrelateTransposed<OUTPUTS, CHANNELS> {
     fn new(rows: usize, columns: usize) -> Self {
-        let mut packed = PackedTransposed::zeros();
-        packed.fill(|output, channel, row| (output + channel + row) as f32 * 0.01);
+        let packed = PackedTransposed::zeros();
         let (deltas, out) = (OUTPUTS * columns * rows, CHANNELS * columns * (rows + KERNEL - 1));
         CorrelateTransposed { packed, deltas: noise(deltas), out: noise(out), rows, columns }
     }
@@ -145,6 +165,10 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Kernel
         Throughput::Elements(
             (self.rows * self.columns * OUTPUTS * CHANNELS * KERNEL) as u64 * lanes,
         )
+    }
+
+    fn prepare<S: Simd>(&mut self, _: S) {
+        self.packed.fill::<S>(|output, channel| [(output + channel) as f32 * 0.01; KERNEL]);
     }
 
     #[inline(always)]
@@ -173,7 +197,7 @@ impl ConvolutionWeights {
     fn new(rows: usize, columns: usize) -> Self {
         let deltas = [noise(rows * columns), noise(rows * columns)];
         let x = noise((rows + KERNEL) * columns);
-        ConvolutionWeights { deltas, x, sums: noise(2 * KERNEL), rows, columns }
+        ConvolutionWeights { deltas, x, sums: noise(2 * MOST_TAPS), rows, columns }
     }
 }
 
@@ -190,7 +214,7 @@ impl Kernel for ConvolutionWeights {
         let second = Columns { values: &second.get_mut()[..rows * columns], stride: rows };
         let x = Columns { values: self.x.get_mut(), stride: rows + KERNEL };
         let sums: &mut [S::f32s] = self.sums.get_mut();
-        convolution_weights(simd, [first, second], (rows, columns), x, sums, [0, KERNEL]);
+        convolution_weights(simd, [first, second], (rows, columns), x, sums, [0, MOST_TAPS]);
     }
 }
 
@@ -437,6 +461,7 @@ fn main() {
     macro_rules! bench {
         ($($name:literal: $kernel:expr,)*) => {$({
             let mut kernel = $kernel;
+            arch.dispatch(Prepare(&mut kernel));
             let work = kernel.work(arch.dispatch(Lanes) as u64);
             bench($name, &mut || arch.dispatch(Run(&mut kernel)), work);
         })*};

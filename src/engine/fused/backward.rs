@@ -2,10 +2,10 @@
 
 use super::convolution::{ConvolutionWeights, WINDOWS, layers, products_gradient};
 use super::geometry::Geometry;
-use super::kernels::{Columns, convolution_weights};
+use super::kernels::{Columns, convolution_weights, taps};
 use super::tile::{Scratch, Tile};
 use super::winograd::{self, POINTS};
-use crate::architecture::{CONV1_CHANNELS, CONV2_CHANNELS, KERNEL};
+use crate::architecture::{CONV1_CHANNELS, CONV2_CHANNELS};
 use pulp::Simd;
 
 /// Rows of the gradient before the first activation that the weights' gradient takes at a time: the
@@ -24,7 +24,7 @@ impl<V: Copy> Tile<'_, V> {
         (features, stride): (&[V], usize),
     ) {
         let Scratch { row1, gradient2, gradient1, rows1, sums, .. } = scratch;
-        let [(weights1, bias1), (weights2, bias2)] = layers(sums, POINTS);
+        let [(weights1, bias1), (weights2, bias2)] = layers(sums, POINTS * taps::<S>());
         self.pooling2(simd, g, (features, stride), gradient2);
         add_outputs(simd, gradient2, g.plane2(), bias2);
         self.convolution2(simd, g, weights, gradient2, weights2, gradient1);
@@ -81,7 +81,7 @@ impl<V: Copy> Tile<'_, V> {
                     let x = &self.transformed1[map(channel)..map(channel + 1)];
                     let x = Columns { values: x, stride: g.height1 };
                     let of = |o: usize| {
-                        ((point * CONV2_CHANNELS + o) * CONV1_CHANNELS + channel) * KERNEL
+                        ((point * CONV2_CHANNELS + o) * CONV1_CHANNELS + channel) * taps::<S>()
                     };
                     let places = [of(output), of(output + 1)];
                     convolution_weights(simd, deltas, (g.height2, columns), x, sums, places);
@@ -147,7 +147,7 @@ impl<V: Copy> Tile<'_, V> {
                         stride: ROWS1,
                     };
                     let deltas = [delta(output), delta(output + 1)];
-                    let places = [map(output) * KERNEL, map(output + 1) * KERNEL];
+                    let places = [map(output) * taps::<S>(), map(output + 1) * taps::<S>()];
                     convolution_weights(simd, deltas, (ROWS1, g.columns1), x, sums, places);
                 }
             }

@@ -78,7 +78,7 @@ impl<'a, S: Simd> Chunk<'a, S> {
         let linear: usize = Self::linear_vectors(g).iter().sum();
         let linear = if training { 2 * linear } else { linear };
         let tiles = TILES * Tile::<S::f32s>::vectors(g, training);
-        (tiles + Scratch::<S::f32s>::vectors(g, training) + linear) * S::F32_LANES
+        (tiles + Scratch::vectors::<S>(g, training) + linear) * S::F32_LANES
     }
 
     /// Memory that was zero at first and that only chunks of the same kind have written.
@@ -86,7 +86,7 @@ impl<'a, S: Simd> Chunk<'a, S> {
     pub fn new(simd: S, geometry: Geometry, training: bool, memory: &'a mut [S::f32s]) -> Self {
         let (g, mut rest) = (&geometry, memory);
         let tiles = [Tile::new(g, training, &mut rest), Tile::new(g, training, &mut rest)];
-        let scratch = Scratch::new(g, training, &mut rest);
+        let scratch = Scratch::new(simd, g, training, &mut rest);
         let linear = Self::linear_vectors(g);
         let values = linear.map(|n| take(&mut rest, n));
         let gradients = linear.map(|n| take(&mut rest, if training { n } else { 0 }));

@@ -4,7 +4,7 @@
 //! windows happens in the nearest cache.
 
 use super::activations::activate;
-use super::kernels::{Packed, PackedTransposed};
+use super::kernels::{Packed, PackedTransposed, column_gradient, taps};
 use super::memory::take;
 use super::pooling::{Window, unpool};
 use super::winograd::{self, POINTS};
@@ -14,19 +14,30 @@ use pulp::Simd;
 /// 2x2 windows that a tile's outputs in two rows make.
 pub const WINDOWS: usize = winograd::OUTPUTS / 2;
 
-const ROWS1: usize = CONV1_CHANNELS * KERNEL;
-const ROWS2: usize = CONV2_CHANNELS * CONV1_CHANNELS * KERNEL;
+const KERNELS1: usize = CONV1_CHANNELS;
+const KERNELS2: usize = CONV2_CHANNELS * CONV1_CHANNELS;
+
+/// Values of both convolutions of which so many belong to a kernel, and one to a bias.
+const fn values(per_kernel: usize) -> usize {
+    (KERNELS1 + KERNELS2) * per_kernel + CONV1_CHANNELS + CONV2_CHANNELS
+}
 
 /// Parameters of the two convolutions: the head of the flat vector.
-pub const PARAMETERS: usize = (ROWS1 + ROWS2) * KERNEL + CONV1_CHANNELS + CONV2_CHANNELS;
+pub const PARAMETERS: usize = values(KERNEL * KERNEL);
 
-/// Sums that become the gradient of those; the weights' are of the transformed kernels.
-pub const SUMS: usize = (ROWS1 + ROWS2) * POINTS + CONV1_CHANNELS + CONV2_CHANNELS;
+/// Sums that become the gradient of those; the weights' are of the rows that `winograd` transformed.
+pub const SUMS: usize = values(POINTS * KERNEL);
 
-/// Cuts weight and bias of both convolutions off; `per_row` values stand for a row of a kernel.
-pub fn layers<T>(mut values: &mut [T], per_row: usize) -> [(&mut [T], &mut [T]); 2] {
-    [(ROWS1, CONV1_CHANNELS), (ROWS2, CONV2_CHANNELS)]
-        .map(|(rows, outputs)| (take(&mut values, rows * per_row), take(&mut values, outputs)))
+/// The same as the kernels of these vectors compute them.
+pub const fn tap_sums<S: Simd>() -> usize {
+    values(POINTS * taps::<S>())
+}
+
+/// Cuts weight and bias of both convolutions off.
+pub fn layers<T>(mut values: &mut [T], per_kernel: usize) -> [(&mut [T], &mut [T]); 2] {
+    [(KERNELS1, CONV1_CHANNELS), (KERNELS2, CONV2_CHANNELS)].map(|(kernels, outputs)| {
+        (take(&mut values, kernels * per_kernel), take(&mut values, outputs))
+    })
 }
 
 /// A convolution's parameters as the kernels read them.
@@ -48,7 +59,7 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Convolution<OUTPUTS, CHANNELS>
     }
 
     /// Takes weights and bias off the flat parameters.
-    fn fill(&mut self, flat: &mut &[f32]) {
+    fn fill<S: Simd>(&mut self, flat: &mut &[f32]) {
         let (weights, rest) = flat.split_at(self.rows.len() * KERNEL);
         let (bias, rest) = rest.split_at(OUTPUTS);
         *flat = rest;
@@ -57,7 +68,9 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Convolution<OUTPUTS, CHANNELS>
             *transformed = winograd::weights(row);
         }
         for (point, packed) in self.points.iter_mut().enumerate() {
-            packed.fill(|output, tap| self.rows[output * CHANNELS * KERNEL + tap][point]);
+            packed.fill::<S>(|output, channel| {
+                column(&self.rows, point, output * CHANNELS + channel)
+            });
         }
     }
 
@@ -157,25 +170,45 @@ impl ConvolutionWeights {
     }
 
     /// Takes the weights from the head of the flat parameters.
-    pub fn fill(&mut self, mut flat: &[f32], training: bool) {
-        self.conv1.fill(&mut flat);
-        self.conv2.fill(&mut flat);
+    pub fn fill<S: Simd>(&mut self, mut flat: &[f32], training: bool) {
+        self.conv1.fill::<S>(&mut flat);
+        self.conv2.fill::<S>(&mut flat);
         if !training {
             return;
         }
         for (point, conv2_back) in self.conv2_back.iter_mut().enumerate() {
-            conv2_back.fill(|output, channel, row| {
-                self.conv2.rows[(output * CONV1_CHANNELS + channel) * KERNEL + row][point]
+            conv2_back.fill::<S>(|output, channel| {
+                column(&self.conv2.rows, point, output * CONV1_CHANNELS + channel)
             });
         }
     }
 }
 
+/// Of kernel `i` at one point, its rows: a column.
+fn column(rows: &[[f32; POINTS]], point: usize, i: usize) -> [f32; KERNEL] {
+    std::array::from_fn(|row| rows[i * KERNEL + row][point])
+}
+
+/// Adds up the lanes of the kernels' sums, and begins new ones.
+#[inline(always)]
+pub fn drain_sums<S: Simd>(simd: S, from: &mut [S::f32s], to: &mut [f32]) {
+    let from = layers(from, POINTS * taps::<S>());
+    for ((from, from_bias), (to, to_bias)) in from.into_iter().zip(layers(to, POINTS * KERNEL)) {
+        for (taps, column) in from.chunks_exact_mut(taps::<S>()).zip(to.as_chunks_mut().0) {
+            *column = column_gradient(simd, taps);
+        }
+        for (bias, sum) in to_bias.iter_mut().zip(&*from_bias) {
+            *bias = simd.reduce_sum_f32s(*sum);
+        }
+        from.fill(simd.splat_f32s(0.0));
+        from_bias.fill(simd.splat_f32s(0.0));
+    }
+}
+
 /// The gradient of the convolutions' parameters from the sums over all images.
 pub fn gradient_of_sums(sums: &mut [f32], gradient: &mut [f32]) {
-    for ((sums, sum), (weights, bias)) in
-        layers(sums, POINTS).into_iter().zip(layers(gradient, KERNEL))
-    {
+    let sums = layers(sums, POINTS * KERNEL);
+    for ((sums, sum), (weights, bias)) in sums.into_iter().zip(layers(gradient, KERNEL * KERNEL)) {
         let (rows, _) = weights.as_chunks_mut();
         let count = rows.len();
         for (i, row) in rows.iter_mut().enumerate() {

@@ -4,6 +4,8 @@
 //! Each keeps `OUTPUTS` times `POSITIONS` sums in registers: with 16 registers that leaves two for the
 //! inputs and one for a weight, and nothing is spilled.
 
+use super::memory::take;
+use super::nested;
 use crate::architecture::KERNEL;
 use pulp::Simd;
 use std::ops::Range;
@@ -35,23 +37,41 @@ macro_rules! for_group_of {
 pub(super) use for_group_of;
 
 /// The weights of a convolution with a kernel of one column, (outputs, channels, rows), in the order in
-/// which `correlate` reads them: outputs in `groups`, of a group [channel][row][output].
+/// which `correlate` reads them: outputs in `groups`, of a group [channel][tap][output].
 pub struct Packed<const OUTPUTS: usize, const CHANNELS: usize> {
     weights: Vec<f32>,
 }
 
+/// What the kernels multiply by for each column of a convolution's kernel: its rows, or what `nested`
+/// makes of them.
+pub const fn taps<S: Simd>() -> usize {
+    if nested::pays::<S>() { nested::PRODUCTS } else { KERNEL }
+}
+
+/// Calls `each` with every tap of a column.
+fn for_each_tap<S: Simd>(column: &[f32; KERNEL], each: impl FnMut((usize, f32))) {
+    if nested::pays::<S>() {
+        nested::weights(*column).into_iter().enumerate().for_each(each);
+    } else {
+        column.iter().copied().enumerate().for_each(each);
+    }
+}
+
 impl<const OUTPUTS: usize, const CHANNELS: usize> Packed<OUTPUTS, CHANNELS> {
+    /// Room for the taps of any vectors.
     pub fn zeros() -> Self {
-        Packed { weights: vec![0.0; OUTPUTS * CHANNELS * KERNEL] }
+        Packed { weights: vec![0.0; OUTPUTS * CHANNELS * nested::PRODUCTS] }
     }
 
-    /// Sets every `weight(output, channel * KERNEL + row)`.
-    pub fn fill(&mut self, weight: impl Fn(usize, usize) -> f32) {
-        let mut places = self.weights.iter_mut();
+    /// Sets the column of every `weight(output, channel)`.
+    pub fn fill<S: Simd>(&mut self, weight: impl Fn(usize, usize) -> [f32; KERNEL]) {
+        let mut rest = &mut *self.weights;
         for group in groups(OUTPUTS) {
-            for tap in 0..CHANNELS * KERNEL {
-                for (output, place) in group.clone().zip(&mut places) {
-                    *place = weight(output, tap);
+            for channel in 0..CHANNELS {
+                let places = take(&mut rest, taps::<S>() * group.len());
+                for (a, output) in group.clone().enumerate() {
+                    let set = |(tap, weight)| places[tap * group.len() + a] = weight;
+                    for_each_tap::<S>(&weight(output, channel), set);
                 }
             }
         }
@@ -69,10 +89,21 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Packed<OUTPUTS, CHANNELS> {
         out: &mut [[S::f32s; 2]; OUTPUTS],
     ) {
         for group in groups(OUTPUTS) {
-            let size = CHANNELS * KERNEL;
+            let size = CHANNELS * taps::<S>();
             let weights = &self.weights[group.start * size..group.end * size];
             let out = &mut out[group];
-            for_group_of!(out.len(), correlate_group::<S>(simd, weights, x, channel_stride, out));
+            if nested::pays::<S>() {
+                use nested::correlate_group;
+                for_group_of!(
+                    out.len(),
+                    correlate_group::<S>(simd, weights, x, channel_stride, out)
+                );
+            } else {
+                for_group_of!(
+                    out.len(),
+                    correlate_group::<S>(simd, weights, x, channel_stride, out)
+                );
+            }
         }
     }
 }
@@ -108,24 +139,40 @@ fn correlate_group<S: Simd, const A: usize>(
     out.copy_from_slice(&sums);
 }
 
-/// The same weights as the transposed convolution reads them, two channels at a time:
-/// [pair of channels][output][row][channel].
+/// The same weights as the transposed convolution reads them, some channels at a time:
+/// [group of channels][output][tap][channel].
 pub struct PackedTransposed<const OUTPUTS: usize, const CHANNELS: usize> {
-    weights: Vec<[[f32; 2]; KERNEL]>,
+    weights: Vec<f32>,
+}
+
+/// Channels whose gradient the plain kernel computes at once: with what two outputs reach of each, they
+/// keep 12 sums in registers.
+const CHANNELS_BACK: usize = 2;
+
+const fn channels_back<S: Simd>() -> usize {
+    if nested::pays::<S>() { nested::CHANNELS_BACK } else { CHANNELS_BACK }
 }
 
 impl<const OUTPUTS: usize, const CHANNELS: usize> PackedTransposed<OUTPUTS, CHANNELS> {
+    /// Room for the taps of any vectors.
     pub fn zeros() -> Self {
-        const { assert!(CHANNELS.is_multiple_of(2)) };
-        PackedTransposed { weights: vec![[[0.0; 2]; KERNEL]; CHANNELS / 2 * OUTPUTS] }
+        const {
+            assert!(CHANNELS.is_multiple_of(CHANNELS_BACK));
+            assert!(CHANNELS.is_multiple_of(nested::CHANNELS_BACK));
+        }
+        PackedTransposed { weights: vec![0.0; OUTPUTS * CHANNELS * nested::PRODUCTS] }
     }
 
-    /// Sets every `weight(output, channel, row)`.
-    pub fn fill(&mut self, weight: impl Fn(usize, usize, usize) -> f32) {
-        for (pair, weights) in self.weights.chunks_exact_mut(OUTPUTS).enumerate() {
-            for (output, weights) in weights.iter_mut().enumerate() {
-                *weights =
-                    std::array::from_fn(|row| [0, 1].map(|c| weight(output, 2 * pair + c, row)));
+    /// Sets the column of every `weight(output, channel)`.
+    pub fn fill<S: Simd>(&mut self, weight: impl Fn(usize, usize) -> [f32; KERNEL]) {
+        let (mut rest, group) = (&mut *self.weights, channels_back::<S>());
+        for first in (0..CHANNELS).step_by(group) {
+            for output in 0..OUTPUTS {
+                let places = take(&mut rest, taps::<S>() * group);
+                for c in 0..group {
+                    let set = |(tap, weight)| places[tap * group + c] = weight;
+                    for_each_tap::<S>(&weight(output, first + c), set);
+                }
             }
         }
     }
@@ -137,39 +184,60 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> PackedTransposed<OUTPUTS, CHAN
     pub fn correlate_transposed<S: Simd>(
         &self,
         simd: S,
-        (deltas, output_stride): (&[S::f32s], usize),
+        deltas: (&[S::f32s], usize),
         rows: usize,
         (out, channel_stride): (&mut [S::f32s], usize),
     ) {
-        for (pair, weights) in self.weights.chunks_exact(OUTPUTS).enumerate() {
-            // What two outputs, one below the other, reach; the inputs above are done.
-            let mut sums = [[simd.splat_f32s(0.0); KERNEL + 1]; 2];
-            for y in (0..rows).step_by(2) {
-                for (output, weights) in weights.iter().enumerate() {
-                    let deltas = &deltas[output * output_stride + y..][..2];
-                    for row in 0..KERNEL {
-                        for c in 0..2 {
-                            let weight = simd.splat_f32s(weights[row][c]);
-                            for b in 0..2 {
-                                let sum = &mut sums[c][row + b];
-                                *sum = simd.mul_add_e_f32s(weight, deltas[b], *sum);
-                            }
-                        }
-                    }
-                }
-                for (c, sums) in sums.iter_mut().enumerate() {
-                    let [first, second, rest @ ..] = *sums;
-                    let at = (2 * pair + c) * channel_stride + y;
-                    out[at..at + 2].copy_from_slice(&[first, second]);
-                    *sums = [simd.splat_f32s(0.0); KERNEL + 1];
-                    sums[..KERNEL - 1].copy_from_slice(&rest);
-                }
-            }
-            for (c, sums) in sums.iter().enumerate() {
-                let at = (2 * pair + c) * channel_stride + rows;
-                out[at..at + KERNEL - 1].copy_from_slice(&sums[..KERNEL - 1]);
+        let group = channels_back::<S>();
+        let weights = self.weights.chunks_exact(OUTPUTS * taps::<S>() * group);
+        for (weights, first) in weights.zip((0..CHANNELS).step_by(group)) {
+            let out = (&mut out[first * channel_stride..], channel_stride);
+            if nested::pays::<S>() {
+                use nested::correlate_transposed_group as correlate;
+                correlate::<S, { nested::CHANNELS_BACK }>(simd, weights, deltas, rows, out);
+            } else {
+                correlate_transposed_group(simd, weights, deltas, rows, out);
             }
         }
+    }
+}
+
+#[inline(always)]
+fn correlate_transposed_group<S: Simd>(
+    simd: S,
+    weights: &[f32],
+    (deltas, output_stride): (&[S::f32s], usize),
+    rows: usize,
+    (out, channel_stride): (&mut [S::f32s], usize),
+) {
+    const C: usize = CHANNELS_BACK;
+    let weights = weights.as_chunks::<C>().0.as_chunks::<KERNEL>().0;
+    // What two outputs, one below the other, reach; the inputs above are done.
+    let mut sums = [[simd.splat_f32s(0.0); KERNEL + 1]; C];
+    for y in (0..rows).step_by(2) {
+        for (output, weights) in weights.iter().enumerate() {
+            let deltas = &deltas[output * output_stride + y..][..2];
+            for row in 0..KERNEL {
+                for c in 0..C {
+                    let weight = simd.splat_f32s(weights[row][c]);
+                    for b in 0..2 {
+                        let sum = &mut sums[c][row + b];
+                        *sum = simd.mul_add_e_f32s(weight, deltas[b], *sum);
+                    }
+                }
+            }
+        }
+        for (c, sums) in sums.iter_mut().enumerate() {
+            let [first, second, rest @ ..] = *sums;
+            let at = c * channel_stride + y;
+            out[at..at + 2].copy_from_slice(&[first, second]);
+            *sums = [simd.splat_f32s(0.0); KERNEL + 1];
+            sums[..KERNEL - 1].copy_from_slice(&rest);
+        }
+    }
+    for (c, sums) in sums.iter().enumerate() {
+        let at = c * channel_stride + rows;
+        out[at..at + KERNEL - 1].copy_from_slice(&sums[..KERNEL - 1]);
     }
 }
 
@@ -182,15 +250,32 @@ pub struct Columns<'a, V> {
 
 impl<'a, V> Columns<'a, V> {
     #[inline(always)]
-    fn column(&self, column: usize, rows: usize) -> &'a [V] {
+    pub fn column(&self, column: usize, rows: usize) -> &'a [V] {
         &self.values[column * self.stride..][..rows]
     }
 }
 
 /// The gradient of a kernel's column for each of two output channels: for c = 0, 1
-/// sums[places[c] + k] += the sum over columns and rows of deltas[c][row] * x[row + k].
+/// sums[places[c] + k] += the sum over columns and rows of deltas[c][row] * x[row + k]; or what `nested`
+/// makes it of. The number of rows is even.
 #[inline(always)]
 pub fn convolution_weights<S: Simd>(
+    simd: S,
+    deltas: [Columns<S::f32s>; 2],
+    size: (usize, usize),
+    x: Columns<S::f32s>,
+    sums: &mut [S::f32s],
+    places: [usize; 2],
+) {
+    if nested::pays::<S>() {
+        nested::convolution_weights(simd, deltas, size, x, sums, places);
+    } else {
+        plain_convolution_weights(simd, deltas, size, x, sums, places);
+    }
+}
+
+#[inline(always)]
+fn plain_convolution_weights<S: Simd>(
     simd: S,
     deltas: [Columns<S::f32s>; 2],
     (rows, columns): (usize, usize),
@@ -217,6 +302,21 @@ pub fn convolution_weights<S: Simd>(
     for c in 0..2 {
         sums[places[c]..places[c] + KERNEL].copy_from_slice(&local[c]);
     }
+}
+
+/// The gradient of a kernel's column from the sums of `convolution_weights`, the lanes added up.
+#[inline(always)]
+pub fn column_gradient<S: Simd>(simd: S, sums: &[S::f32s]) -> [f32; KERNEL] {
+    let mut column = [simd.splat_f32s(0.0); KERNEL];
+    match sums.as_array() {
+        Some(&sums) if nested::pays::<S>() => column = nested::weights_gradient(simd, sums),
+        _ => column.copy_from_slice(sums),
+    }
+    let mut gradient = [0.0; KERNEL];
+    for (gradient, lanes) in gradient.iter_mut().zip(column) {
+        *gradient = simd.reduce_sum_f32s(lanes);
+    }
+    gradient
 }
 
 /// A linear layer: out[o] = bias[o] + the sum over i of weights[o * inputs + i] * x[i], for the
@@ -338,6 +438,10 @@ mod tests {
         bytemuck::cast_slice::<_, f32>(values)[i * S::F32_LANES + lane]
     }
 
+    fn column(weights: &[f32], i: usize) -> [f32; KERNEL] {
+        weights.as_chunks().0[i]
+    }
+
     struct Everything;
 
     impl WithSimd for Everything {
@@ -352,14 +456,14 @@ mod tests {
             check_correlate::<S, 9, 2>(simd, &mut noise);
             for rows in [2, 4, 10] {
                 check_correlate_transposed::<S, 16, 6>(simd, &mut noise, rows);
-                check_correlate_transposed::<S, 1, 2>(simd, &mut noise, rows);
+                check_correlate_transposed::<S, 1, 6>(simd, &mut noise, rows);
             }
             for outputs in [1, 2, 3, 4, 5, 6, 7, 11, 13, 16] {
                 for inputs in [1, 5, 6, 7, 16, 23] {
                     check_linear(simd, &mut noise, inputs, outputs);
                 }
             }
-            for rows in [1, 2, 3, 10] {
+            for rows in [2, 4, 10] {
                 for columns in [1, 2, 5] {
                     check_convolution_weights(simd, &mut noise, rows, columns);
                 }
@@ -377,7 +481,7 @@ mod tests {
         let weights = noise.floats(OUTPUTS * count);
         let x = noise.vectors::<S>(CHANNELS * channel_stride);
         let mut packed = Packed::<OUTPUTS, CHANNELS>::zeros();
-        packed.fill(|output, tap| weights[output * count + tap]);
+        packed.fill::<S>(|output, channel| column(&weights, output * CHANNELS + channel));
         let mut out = [[simd.splat_f32s(9.0); 2]; OUTPUTS];
         packed.correlate(simd, &x, channel_stride, &mut out);
         assert_sums::<S>("correlate", out.as_flattened(), |i, l| {
@@ -405,7 +509,7 @@ mod tests {
         let at = |output, channel, row| (output * CHANNELS + channel) * KERNEL + row;
         let deltas = noise.vectors::<S>(OUTPUTS * stride);
         let mut packed = PackedTransposed::<OUTPUTS, CHANNELS>::zeros();
-        packed.fill(|output, channel, row| weights[at(output, channel, row)]);
+        packed.fill::<S>(|output, channel| column(&weights, output * CHANNELS + channel));
         let mut out = vec![simd.splat_f32s(9.0); CHANNELS * inputs];
         packed.correlate_transposed(simd, (&deltas, stride), rows, (&mut out, inputs));
         assert_sums::<S>("correlate_transposed", &out, |i, l| {
@@ -450,27 +554,30 @@ mod tests {
         let (stride, x_stride) = (rows + 1, rows + KERNEL);
         let x = noise.vectors::<S>(columns * x_stride);
         let deltas = [0; 2].map(|_| noise.vectors::<S>(columns * stride));
-        let before = noise.vectors::<S>(2 * KERNEL);
-        let mut sums = before.clone();
+        let taps = taps::<S>();
+        let mut sums = vec![simd.splat_f32s(0.0); 2 * taps];
         let of = |c: usize| Columns { values: &deltas[c], stride };
         let columns_of_x = Columns { values: &x, stride: x_stride };
-        convolution_weights(
-            simd,
-            [of(0), of(1)],
-            (rows, columns),
-            columns_of_x,
-            &mut sums,
-            [KERNEL, 0],
-        );
-        assert_sums::<S>("convolution_weights", &sums, |i, l| {
-            let (output, k) = (1 - i / KERNEL, i % KERNEL);
-            let mut terms = vec![(1.0, lane::<S>(&before, i, l))];
-            for (column, row) in (0..columns).flat_map(|c| (0..rows).map(move |r| (c, r))) {
-                let delta = lane::<S>(&deltas[output], column * stride + row, l);
-                terms.push((delta, lane::<S>(&x, column * x_stride + row + k, l)));
+        for _ in 0..2 {
+            let places = [taps, 0];
+            let size = (rows, columns);
+            convolution_weights(simd, [of(0), of(1)], size, columns_of_x, &mut sums, places);
+        }
+        for output in 0..2 {
+            let ours = column_gradient(simd, &sums[(1 - output) * taps..][..taps]);
+            for (k, ours) in ours.into_iter().enumerate() {
+                let mut naive = 0.0;
+                for (column, row) in (0..columns).flat_map(|c| (0..rows).map(move |r| (c, r))) {
+                    for l in 0..S::F32_LANES {
+                        let delta = lane::<S>(&deltas[output], column * stride + row, l);
+                        let x = lane::<S>(&x, column * x_stride + row + k, l);
+                        naive += 2.0 * f64::from(delta) * f64::from(x);
+                    }
+                }
+                let error = (f64::from(ours) - naive).abs();
+                assert!(error < 1e-4, "convolution_weights[{k}] is {ours}, not {naive}");
             }
-            terms
-        });
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod geometry;
 mod input;
 mod kernels;
 mod memory;
+mod nested;
 mod panels;
 mod passes;
 mod pooling;

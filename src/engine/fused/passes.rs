@@ -2,7 +2,7 @@
 //! among the model's threads.
 
 use super::chunk::{Chunk, NetworkWeights, images_per_chunk, linear_sizes};
-use super::convolution::{ConvolutionWeights, PARAMETERS, SUMS, gradient_of_sums};
+use super::convolution::{ConvolutionWeights, PARAMETERS, SUMS, drain_sums, gradient_of_sums};
 use super::geometry::Geometry;
 use super::input::Loader;
 use super::memory::{Memory, take};
@@ -54,11 +54,11 @@ impl Default for Workspace {
 
 impl Workspace {
     /// Brings the weights into the order of the kernels.
-    fn prepare(&mut self, batch: &Batch, training: bool) -> Result<()> {
+    fn prepare<S: Simd>(&mut self, batch: &Batch, training: bool) -> Result<()> {
         let wanted = Some((batch.version, training));
         if self.prepared != wanted {
             self.prepared = None;
-            self.weights.fill(batch.flat, training);
+            self.weights.fill::<S>(batch.flat, training);
             if !training {
                 self.weights2.grow(single::WEIGHTS2)?;
                 single::fill_weights2(&self.weights, self.weights2.get_mut());
@@ -111,7 +111,7 @@ impl WithSimd for Logits<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Result<()> {
         let Logits { batch, range, workspace, out } = self;
-        workspace.prepare(&batch, false)?;
+        workspace.prepare::<S>(&batch, false)?;
         if single::pays::<S>(range.len()) {
             return logits_one_by_one(simd, &batch, range, workspace, out);
         }
@@ -186,7 +186,7 @@ impl WithSimd for LossAndGradient<'_> {
         let most = labels.len().min(SLAB).div_ceil(size);
         workspace.grow_chunks::<S>(&geometry, true, batch.pool.threads_for(most))?;
         workspace.grow_slab(&shape, most)?;
-        workspace.prepare(&batch, true)?;
+        workspace.prepare::<S>(&batch, true)?;
         let Workspace { weights, chunks: memories, panels, sums, seen, .. } = workspace;
         let weights = NetworkWeights::new(architecture, weights, batch.flat);
         let (convolutions, linear) = gradient.split_at_mut(PARAMETERS);
@@ -218,7 +218,7 @@ impl WithSimd for LossAndGradient<'_> {
                         }
                         *seen = loss_gradients(&mut chunk, &labels[range], labels.len());
                         chunk.backward(&weights);
-                        chunk.scratch.drain_sums(simd, sums);
+                        drain_sums(simd, chunk.scratch.sums, sums);
                         panels::fill(simd, &shape, &chunk, panel);
                     }
                 },

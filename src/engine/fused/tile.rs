@@ -3,7 +3,7 @@
 //! Maps are [channel][row][column] of vectors, transformed ones as `convolution` wants them.
 
 use super::backward::ROWS1;
-use super::convolution::{ConvolutionWeights, SUMS, WINDOWS, Windows, transform};
+use super::convolution::{ConvolutionWeights, WINDOWS, Windows, tap_sums, transform};
 use super::geometry::Geometry;
 use super::input::Source;
 use super::memory::take;
@@ -149,38 +149,31 @@ fn in_windows<V, const OUTPUTS: usize>(memory: &mut [V]) -> &mut [Windows<V, OUT
 }
 
 impl<'a, V> Scratch<'a, V> {
-    fn sizes(g: &Geometry, training: bool) -> [usize; 6] {
+    fn sizes<S: Simd<f32s = V>>(g: &Geometry, training: bool) -> [usize; 6] {
         let backward = [
             POINTS * CONV2_CHANNELS * g.plane2(),
             POINTS * CONV1_CHANNELS * g.height1 * g.columns2,
             POINTS * CONV1_CHANNELS * ROWS1 * g.columns1,
-            SUMS,
+            tap_sums::<S>(),
         ];
         let [a, b, c, d] = if training { backward } else { [0; 4] };
         [g.padded_width, CONV1_CHANNELS * g.width1, a, b, c, d]
     }
 
-    pub fn vectors(g: &Geometry, training: bool) -> usize {
-        Self::sizes(g, training).iter().sum()
+    pub fn vectors<S: Simd<f32s = V>>(g: &Geometry, training: bool) -> usize {
+        Self::sizes::<S>(g, training).iter().sum()
     }
 
     /// Memory that was zero at first and only a scratch has written, at the same place.
     #[inline(always)]
-    pub fn new(g: &Geometry, training: bool, memory: &mut &'a mut [V]) -> Self {
+    pub fn new<S: Simd<f32s = V>>(
+        _: S,
+        g: &Geometry,
+        training: bool,
+        memory: &mut &'a mut [V],
+    ) -> Self {
         let [row0, row1, gradient2, gradient1, rows1, sums] =
-            Self::sizes(g, training).map(|n| take(memory, n));
+            Self::sizes::<S>(g, training).map(|n| take(memory, n));
         Scratch { row0, row1, gradient2, gradient1, rows1, sums }
-    }
-
-    /// Writes the sums over the lanes and begins new ones.
-    #[inline(always)]
-    pub fn drain_sums<S: Simd<f32s = V>>(&mut self, simd: S, out: &mut [f32])
-    where
-        V: Copy,
-    {
-        for (sum, out) in self.sums.iter_mut().zip(out) {
-            *out = simd.reduce_sum_f32s(*sum);
-            *sum = simd.splat_f32s(0.0);
-        }
     }
 }

@@ -1,0 +1,318 @@
+//! The kernels of a convolution along its columns with fewer multiplications: two outputs of a column,
+//! one below the other, take 7 instead of 10.
+//!
+//! Winograd's F(2, 3) on the kernel's first three rows and F(2, 2) on the other two (Lavin and Gray 2016),
+//! from the points 0, 1, -1, infinity and 0, 1, infinity. Products that go into the same outputs share a
+//! sum, so that four sums make two outputs. The transforms are additions, made in registers again and
+//! again, where a CPU has time for them beside its multiply-adds. But each weight serves one product, not two, and
+//! twice as many sums must be in registers: with 16 registers that takes longer than the plain kernels.
+
+use super::kernels::Columns;
+use crate::architecture::KERNEL;
+use pulp::Simd;
+
+/// Products for two outputs.
+pub const PRODUCTS: usize = 7;
+
+/// Inputs of two outputs.
+const INPUTS: usize = KERNEL + 1;
+
+/// Sums for two outputs, and which of them each product goes into.
+const SUMS: usize = 4;
+const SUM_OF: [usize; PRODUCTS] = [0, 1, 2, 3, 0, 1, 3];
+
+/// Channels whose gradient is computed at once: they keep 21 sums in registers.
+pub const CHANNELS_BACK: usize = 3;
+
+/// Whether these vectors have the registers.
+pub const fn pays<S: Simd>() -> bool {
+    S::REGISTER_COUNT >= 32
+}
+
+/// A kernel's column for its products.
+pub fn weights([a, b, c, d, e]: [f32; KERNEL]) -> [f32; PRODUCTS] {
+    [a, 0.5 * (a + c + b), 0.5 * (a + c - b), c, d, d + e, e]
+}
+
+/// What the gradients of those give for the column.
+#[inline(always)]
+pub fn weights_gradient<S: Simd>(simd: S, w: [S::f32s; PRODUCTS]) -> [S::f32s; KERNEL] {
+    let half = simd.splat_f32s(0.5);
+    let sum = simd.mul_f32s(half, simd.add_f32s(w[1], w[2]));
+    let difference = simd.mul_f32s(half, simd.sub_f32s(w[1], w[2]));
+    [
+        simd.add_f32s(w[0], sum),
+        difference,
+        simd.add_f32s(w[3], sum),
+        simd.add_f32s(w[4], w[5]),
+        simd.add_f32s(w[5], w[6]),
+    ]
+}
+
+/// Inputs for the products.
+#[inline(always)]
+fn inputs<S: Simd>(simd: S, [a, b, c, d, e, f]: [S::f32s; INPUTS]) -> [S::f32s; PRODUCTS] {
+    [
+        simd.sub_f32s(a, c),
+        simd.add_f32s(b, c),
+        simd.sub_f32s(c, b),
+        simd.sub_f32s(d, b),
+        simd.sub_f32s(d, e),
+        e,
+        simd.sub_f32s(f, e),
+    ]
+}
+
+/// What the gradients of those give for the inputs.
+#[inline(always)]
+fn inputs_gradient<S: Simd>(simd: S, x: [S::f32s; PRODUCTS]) -> [S::f32s; INPUTS] {
+    [
+        x[0],
+        simd.sub_f32s(simd.sub_f32s(x[1], x[2]), x[3]),
+        simd.sub_f32s(simd.add_f32s(x[1], x[2]), x[0]),
+        simd.add_f32s(x[3], x[4]),
+        simd.sub_f32s(simd.sub_f32s(x[5], x[6]), x[4]),
+        x[6],
+    ]
+}
+
+/// The two outputs.
+#[inline(always)]
+fn outputs<S: Simd>(simd: S, [a, b, c, d]: [S::f32s; SUMS]) -> [S::f32s; 2] {
+    [simd.add_f32s(simd.add_f32s(b, c), a), simd.add_f32s(simd.sub_f32s(b, c), d)]
+}
+
+/// What the outputs' gradients give for the sums.
+#[inline(always)]
+fn outputs_gradient<S: Simd>(simd: S, [y, z]: [S::f32s; 2]) -> [S::f32s; SUMS] {
+    [y, simd.add_f32s(y, z), simd.sub_f32s(y, z), z]
+}
+
+/// `Packed::correlate` for a group of outputs; weights are [channel][product][output].
+#[inline(always)]
+pub fn correlate_group<S: Simd, const A: usize>(
+    simd: S,
+    weights: &[f32],
+    x: &[S::f32s],
+    channel_stride: usize,
+    out: &mut [[S::f32s; 2]],
+) {
+    let weights = weights.as_chunks::<A>().0.as_chunks::<PRODUCTS>().0;
+    let mut sums = [[simd.splat_f32s(0.0); SUMS]; A];
+    for (channel, weights) in weights.iter().enumerate() {
+        let mut column = [simd.splat_f32s(0.0); INPUTS];
+        column.copy_from_slice(&x[channel * channel_stride..][..INPUTS]);
+        let x = inputs(simd, column);
+        for product in 0..PRODUCTS {
+            for a in 0..A {
+                let (weight, sum) = (weights[product][a], &mut sums[a][SUM_OF[product]]);
+                *sum = simd.mul_add_e_f32s(simd.splat_f32s(weight), x[product], *sum);
+            }
+        }
+    }
+    for (out, sums) in out.iter_mut().zip(sums) {
+        *out = outputs(simd, sums);
+    }
+}
+
+/// `PackedTransposed::correlate_transposed` for a group of `C` channels; weights are
+/// [output][product][channel], `out` the first channel's column.
+#[inline(always)]
+pub fn correlate_transposed_group<S: Simd, const C: usize>(
+    simd: S,
+    weights: &[f32],
+    (deltas, output_stride): (&[S::f32s], usize),
+    rows: usize,
+    (out, channel_stride): (&mut [S::f32s], usize),
+) {
+    let weights = weights.as_chunks::<C>().0.as_chunks::<PRODUCTS>().0;
+    // Of the inputs that the outputs above reach, those below the first two of this round.
+    let mut begun = [[simd.splat_f32s(0.0); KERNEL - 1]; C];
+    for y in (0..rows).step_by(2) {
+        let mut sums = [[simd.splat_f32s(0.0); PRODUCTS]; C];
+        for (output, weights) in weights.iter().enumerate() {
+            let deltas = &deltas[output * output_stride + y..][..2];
+            let deltas = outputs_gradient(simd, [deltas[0], deltas[1]]);
+            for product in 0..PRODUCTS {
+                for c in 0..C {
+                    let (weight, sum) = (weights[product][c], &mut sums[c][product]);
+                    let delta = deltas[SUM_OF[product]];
+                    *sum = simd.mul_add_e_f32s(simd.splat_f32s(weight), delta, *sum);
+                }
+            }
+        }
+        for c in 0..C {
+            let mut x = inputs_gradient(simd, sums[c]);
+            for (x, begun) in x.iter_mut().zip(begun[c]) {
+                *x = simd.add_f32s(*x, begun);
+            }
+            out[c * channel_stride + y..][..2].copy_from_slice(&x[..2]);
+            begun[c].copy_from_slice(&x[2..]);
+        }
+    }
+    for (c, begun) in begun.iter().enumerate() {
+        out[c * channel_stride + rows..][..begun.len()].copy_from_slice(begun);
+    }
+}
+
+/// `kernels::convolution_weights`, but that `PRODUCTS` sums belong to a kernel's column:
+/// `weights_gradient` makes its gradient of them. The number of rows is even.
+#[inline(always)]
+pub fn convolution_weights<S: Simd>(
+    simd: S,
+    deltas: [Columns<S::f32s>; 2],
+    (rows, columns): (usize, usize),
+    x: Columns<S::f32s>,
+    sums: &mut [S::f32s],
+    places: [usize; 2],
+) {
+    // In registers meanwhile.
+    let mut local = [[simd.splat_f32s(0.0); PRODUCTS]; 2];
+    for c in 0..2 {
+        local[c].copy_from_slice(&sums[places[c]..][..PRODUCTS]);
+    }
+    for column in 0..columns {
+        let first = deltas[0].column(column, rows).as_chunks::<2>().0;
+        let second = deltas[1].column(column, rows).as_chunks::<2>().0;
+        let x = x.column(column, rows + KERNEL - 1).windows(INPUTS).step_by(2);
+        for ((&first, &second), window) in first.iter().zip(second).zip(x) {
+            let deltas = [outputs_gradient(simd, first), outputs_gradient(simd, second)];
+            let mut column = [simd.splat_f32s(0.0); INPUTS];
+            column.copy_from_slice(window);
+            let x = inputs(simd, column);
+            for product in 0..PRODUCTS {
+                for c in 0..2 {
+                    let (delta, sum) = (deltas[c][SUM_OF[product]], &mut local[c][product]);
+                    *sum = simd.mul_add_e_f32s(delta, x[product], *sum);
+                }
+            }
+        }
+    }
+    for c in 0..2 {
+        sums[places[c]..][..PRODUCTS].copy_from_slice(&local[c]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pulp::{Arch, Scalar, WithSimd, bytemuck};
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    fn noise<const N: usize>(rng: &mut ChaCha8Rng) -> [f32; N] {
+        std::array::from_fn(|_| rng.random_range(-1.0..1.0))
+    }
+
+    #[track_caller]
+    fn assert_near(what: &str, ours: f32, naive: f32) {
+        assert!((ours - naive).abs() < 1e-5, "{what} {ours}, not {naive}");
+    }
+
+    #[test]
+    fn the_products_make_a_correlation_and_its_gradients() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        for _ in 0..1000 {
+            let (w, x, dy) = (noise(&mut rng), noise(&mut rng), noise(&mut rng));
+            let (gw, bx, ay) = (weights(w), inputs(Scalar, x), outputs_gradient(Scalar, dy));
+            let mut sums = [0.0; SUMS];
+            (0..PRODUCTS).for_each(|p| sums[SUM_OF[p]] += gw[p] * bx[p]);
+            for (o, y) in outputs(Scalar, sums).into_iter().enumerate() {
+                assert_near("output", y, (0..KERNEL).map(|k| w[k] * x[o + k]).sum());
+            }
+            let dw = std::array::from_fn(|p| ay[SUM_OF[p]] * bx[p]);
+            for (k, dw) in weights_gradient(Scalar, dw).into_iter().enumerate() {
+                assert_near("weight gradient", dw, dy[0] * x[k] + dy[1] * x[k + 1]);
+            }
+            let dx = std::array::from_fn(|p| ay[SUM_OF[p]] * gw[p]);
+            for (i, dx) in inputs_gradient(Scalar, dx).into_iter().enumerate() {
+                let reaches = (0..2).filter(|&o| (o..o + KERNEL).contains(&i));
+                assert_near("input gradient", dx, reaches.map(|o| dy[o] * w[i - o]).sum());
+            }
+        }
+    }
+
+    /// The kernels, also where they do not pay, on maps of `CHANNELS` columns, each beside the plain sums.
+    struct Kernels;
+
+    const OUTPUTS: usize = 5;
+    const CHANNELS: usize = 3;
+    const ROWS: usize = 6;
+    const COLUMN: usize = ROWS + KERNEL - 1;
+
+    impl WithSimd for Kernels {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            let mut rng = ChaCha8Rng::seed_from_u64(2);
+            let mut vectors = |n: usize| -> Vec<S::f32s> {
+                let floats = (0..n * S::F32_LANES).map(|_| rng.random_range(-1.0..1.0));
+                bytemuck::cast_slice(&floats.collect::<Vec<f32>>()).to_vec()
+            };
+            let (x, deltas) = (vectors(CHANNELS * COLUMN), vectors(OUTPUTS * ROWS));
+            let w: [[[f32; KERNEL]; CHANNELS]; OUTPUTS] =
+                std::array::from_fn(|_| std::array::from_fn(|_| noise(&mut rng)));
+            let at = |values: &[S::f32s], i: usize, lane: usize| {
+                bytemuck::cast_slice::<_, f32>(values)[i * S::F32_LANES + lane]
+            };
+
+            let mut packed = Vec::new();
+            for channel in 0..CHANNELS {
+                let columns = w.map(|of_output| weights(of_output[channel]));
+                (0..PRODUCTS).for_each(|p| packed.extend(columns.map(|column| column[p])));
+            }
+            let mut out = [[simd.splat_f32s(9.0); 2]; OUTPUTS];
+            correlate_group::<S, OUTPUTS>(simd, &packed, &x[2..], COLUMN, &mut out);
+            for (i, lane) in (0..2 * OUTPUTS).flat_map(|i| (0..S::F32_LANES).map(move |l| (i, l))) {
+                let first = 2 + i % 2;
+                let taps = (0..CHANNELS).flat_map(|c| (0..KERNEL).map(move |k| (c, k)));
+                let naive =
+                    taps.map(|(c, k)| w[i / 2][c][k] * at(&x, c * COLUMN + first + k, lane));
+                assert_near("correlate", at(out.as_flattened(), i, lane), naive.sum());
+            }
+
+            let mut packed = Vec::new();
+            for of_output in w {
+                let columns = of_output.map(weights);
+                (0..PRODUCTS).for_each(|p| packed.extend(columns.map(|column| column[p])));
+            }
+            let mut out = vec![simd.splat_f32s(9.0); CHANNELS * COLUMN];
+            let place = (&mut *out, COLUMN);
+            correlate_transposed_group::<S, CHANNELS>(simd, &packed, (&deltas, ROWS), ROWS, place);
+            for (i, lane) in (0..out.len()).flat_map(|i| (0..S::F32_LANES).map(move |l| (i, l))) {
+                let (channel, y) = (i / COLUMN, i % COLUMN);
+                let taps = (0..OUTPUTS).flat_map(|o| (0..KERNEL).map(move |k| (o, k)));
+                let inside = taps.filter(|(_, k)| (*k..k + ROWS).contains(&y));
+                let naive =
+                    inside.map(|(o, k)| w[o][channel][k] * at(&deltas, o * ROWS + y - k, lane));
+                assert_near("correlate_transposed", at(&out, i, lane), naive.sum());
+            }
+
+            let mut sums = vec![simd.splat_f32s(0.0); 2 * PRODUCTS];
+            let column = |values, stride| Columns { values, stride };
+            let of_outputs = [column(&deltas[..], ROWS), column(&deltas[ROWS..], ROWS)];
+            let x_columns = column(&x[..], COLUMN);
+            convolution_weights(simd, of_outputs, (ROWS, 2), x_columns, &mut sums, [0, PRODUCTS]);
+            for output in 0..2 {
+                let sums = *sums[output * PRODUCTS..].first_chunk().unwrap();
+                let gradient = weights_gradient(simd, sums);
+                for (k, lane) in (0..KERNEL).flat_map(|k| (0..S::F32_LANES).map(move |l| (k, l))) {
+                    let places = (0..2).flat_map(|c| (0..ROWS).map(move |row| (c, row)));
+                    let naive = places.map(|(c, row)| {
+                        at(&deltas, (output + c) * ROWS + row, lane)
+                            * at(&x, c * COLUMN + row + k, lane)
+                    });
+                    assert_near("convolution_weights", at(&gradient, k, lane), naive.sum());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_kernels_are_the_plain_ones_with_any_vectors() {
+        for arch in [Arch::Scalar, Arch::new()] {
+            arch.dispatch(Kernels);
+        }
+    }
+}

@@ -1,13 +1,14 @@
 //! A chunk of images, forward and backward through the whole network while it is in the cache.
 //!
-//! A chunk is two tiles. The convolutions take them one after the other, the linear layers side by
-//! side, [feature][tile], so that each weight that is loaded serves both.
+//! A chunk is one or two tiles, `T`. The convolutions take them one after the other, the linear layers side
+//! by side, [feature][tile], so that each weight that is loaded serves all. Vectors that bring 32 registers
+//! also multiply by a weight where it lies in memory: they do without the second tile, and its share of the cache.
 
 use super::activations::{activate, slope};
 use super::convolution::{ConvolutionWeights, PARAMETERS};
 use super::geometry::Geometry;
 use super::input::Source;
-use super::kernels::{POSITIONS, linear, linear_inputs};
+use super::kernels::{linear, linear_inputs};
 use super::memory::take;
 use super::passes::Batch;
 use super::tile::{Scratch, Tile};
@@ -16,10 +17,8 @@ use crate::error::Result;
 use pulp::{Simd, bytemuck};
 use std::ops::Range;
 
-const TILES: usize = POSITIONS;
-
-pub const fn images_per_chunk<S: Simd>() -> usize {
-    TILES * S::F32_LANES
+pub const fn images_per_chunk<S: Simd, const T: usize>() -> usize {
+    T * S::F32_LANES
 }
 
 /// Inputs and outputs of the three linear layers.
@@ -55,29 +54,29 @@ impl<'a> NetworkWeights<'a> {
     }
 }
 
-pub struct Chunk<'a, S: Simd> {
+pub struct Chunk<'a, S: Simd, const T: usize> {
     simd: S,
     geometry: Geometry,
-    tiles: [Tile<'a, S::f32s>; TILES],
+    tiles: [Tile<'a, S::f32s>; T],
     /// Those that hold images.
     used: usize,
     pub scratch: Scratch<'a, S::f32s>,
-    /// Outputs of the convolutions and of the linear layers, (features, 2), and their gradients.
+    /// Outputs of the convolutions and of the linear layers, (features, T), and their gradients.
     values: [&'a mut [S::f32s]; 4],
     gradients: [&'a mut [S::f32s]; 4],
 }
 
-impl<'a, S: Simd> Chunk<'a, S> {
+impl<'a, S: Simd, const T: usize> Chunk<'a, S, T> {
     fn linear_vectors(g: &Geometry) -> [usize; 4] {
         let [(features, fc1), (_, fc2), (_, classes)] = linear_sizes(g.architecture);
-        [features, fc1, fc2, classes].map(|n| TILES * n)
+        [features, fc1, fc2, classes].map(|n| T * n)
     }
 
     /// Floats of memory that a chunk takes.
     pub fn floats(g: &Geometry, training: bool) -> usize {
         let linear: usize = Self::linear_vectors(g).iter().sum();
         let linear = if training { 2 * linear } else { linear };
-        let tiles = TILES * Tile::<S::f32s>::vectors(g, training);
+        let tiles = T * Tile::<S::f32s>::vectors(g, training);
         (tiles + Scratch::vectors::<S>(g, training) + linear) * S::F32_LANES
     }
 
@@ -85,12 +84,12 @@ impl<'a, S: Simd> Chunk<'a, S> {
     #[inline(always)]
     pub fn new(simd: S, geometry: Geometry, training: bool, memory: &'a mut [S::f32s]) -> Self {
         let (g, mut rest) = (&geometry, memory);
-        let tiles = [Tile::new(g, training, &mut rest), Tile::new(g, training, &mut rest)];
+        let tiles = std::array::from_fn(|_| Tile::new(g, training, &mut rest));
         let scratch = Scratch::new(simd, g, training, &mut rest);
         let linear = Self::linear_vectors(g);
         let values = linear.map(|n| take(&mut rest, n));
         let gradients = linear.map(|n| take(&mut rest, if training { n } else { 0 }));
-        Chunk { simd, geometry, tiles, used: TILES, scratch, values, gradients }
+        Chunk { simd, geometry, tiles, used: T, scratch, values, gradients }
     }
 
     pub fn classes(&self) -> usize {
@@ -101,7 +100,7 @@ impl<'a, S: Simd> Chunk<'a, S> {
     #[inline(always)]
     pub fn logits(&self, i: usize, out: &mut [f32]) {
         let values: &[f32] = bytemuck::cast_slice(self.values[3]);
-        let values = values[i..].iter().step_by(images_per_chunk::<S>());
+        let values = values[i..].iter().step_by(images_per_chunk::<S, T>());
         out.iter_mut().zip(values).for_each(|(o, &v)| *o = v);
     }
 
@@ -109,11 +108,11 @@ impl<'a, S: Simd> Chunk<'a, S> {
     #[inline(always)]
     pub fn set_logits_gradient(&mut self, i: usize, gradient: &[f32]) {
         let values: &mut [f32] = bytemuck::cast_slice_mut(self.gradients[3]);
-        let places = values[i..].iter_mut().step_by(images_per_chunk::<S>());
+        let places = values[i..].iter_mut().step_by(images_per_chunk::<S, T>());
         places.zip(gradient).for_each(|(place, &g)| *place = g);
     }
 
-    /// The inputs of linear layer `layer` and the gradients of its outputs, (features, 2).
+    /// The inputs of linear layer `layer` and the gradients of its outputs, (features, T).
     #[inline(always)]
     pub fn linear_layer(&self, layer: usize) -> (&[S::f32s], &[S::f32s]) {
         (&*self.values[layer], &*self.gradients[layer + 1])
@@ -137,12 +136,12 @@ impl<'a, S: Simd> Chunk<'a, S> {
             let start = |lane: usize| batch.images.start((first + lane).min(range.end - 1));
             let lanes = std::array::from_fn(|lane| (start(lane), 0));
             let source = Source { loader: batch.loader, images: batch.images, lanes };
-            let features = (&mut self.values[0][t..], TILES);
+            let features = (&mut self.values[0][t..], T);
             tile.forward(simd, g, weights.convolutions, &source, &mut self.scratch, features);
         }
         for (i, (weight, bias)) in weights.linear.iter().enumerate() {
             let (before, after) = self.values.split_at_mut(i + 1);
-            linear(simd, weight, bias, before[i], after[0]);
+            linear::<S, T>(simd, weight, bias, before[i], after[0]);
             if i < 2 {
                 activate(simd, g.architecture.activation(), after[0]);
             }
@@ -158,7 +157,7 @@ impl<'a, S: Simd> Chunk<'a, S> {
         for (i, (weight, _)) in weights.linear.iter().enumerate().rev() {
             let (before, after) = self.gradients.split_at_mut(i + 1);
             let gradients = &mut *before[i];
-            linear_inputs(simd, weight, after[0], gradients);
+            linear_inputs::<S, T>(simd, weight, after[0], gradients);
             if i > 0 {
                 for (gradient, &value) in gradients.iter_mut().zip(&*self.values[i]) {
                     let slope = slope(simd, g.architecture.activation(), value);
@@ -167,7 +166,7 @@ impl<'a, S: Simd> Chunk<'a, S> {
             }
         }
         for (t, tile) in self.tiles.iter().enumerate().take(self.used) {
-            let features = (&self.gradients[0][t..], TILES);
+            let features = (&self.gradients[0][t..], T);
             tile.backward(simd, g, weights.convolutions, &mut self.scratch, features);
         }
     }

@@ -4,7 +4,7 @@
 //! windows happens in the nearest cache.
 
 use super::activations::activate;
-use super::kernels::{Packed, PackedTransposed, column_gradient, taps};
+use super::kernels::{COLUMNS, Packed, PackedTransposed, columns_gradient, taps};
 use super::memory::take;
 use super::pooling::{Window, unpool};
 use super::winograd::{self, POINTS};
@@ -194,8 +194,8 @@ fn column(rows: &[[f32; POINTS]], point: usize, i: usize) -> [f32; KERNEL] {
 pub fn drain_sums<S: Simd>(simd: S, from: &mut [S::f32s], to: &mut [f32]) {
     let from = layers(from, POINTS * taps::<S>());
     for ((from, from_bias), (to, to_bias)) in from.into_iter().zip(layers(to, POINTS * KERNEL)) {
-        for (taps, column) in from.chunks_exact_mut(taps::<S>()).zip(to.as_chunks_mut().0) {
-            *column = column_gradient(simd, taps);
+        for (sums, to) in from.chunks_exact(COLUMNS * taps::<S>()).zip(to.as_chunks_mut().0) {
+            *to = columns_gradient(simd, sums);
         }
         for (bias, sum) in to_bias.iter_mut().zip(&*from_bias) {
             *bias = simd.reduce_sum_f32s(*sum);

@@ -1,18 +1,22 @@
 //! The inner loops. Images lie in the lanes of a vector, so each loop is the scalar algorithm on
 //! vectors and has no remainders; what looks like one multiplication is one for every lane.
 //!
-//! Each keeps `OUTPUTS` times `POSITIONS` sums in registers: with 16 registers that leaves two for the
-//! inputs and one for a weight, and nothing is spilled.
+//! Most keep 12 sums in registers: of 16 that leaves two for the inputs and one for a weight, and nothing
+//! is spilled.
 
 use super::memory::take;
 use super::nested;
 use crate::architecture::KERNEL;
-use pulp::Simd;
+use pulp::{Simd, bytemuck};
 use std::ops::Range;
 
-/// Outputs that one pass accumulates, and neighbouring positions of each.
+/// Whether these vectors come with 32 registers, not 16.
+pub const fn many_registers<S: Simd>() -> bool {
+    S::REGISTER_COUNT >= 32
+}
+
+/// Outputs that one pass accumulates, of two positions or for two tiles.
 pub const OUTPUTS: usize = 6;
-pub const POSITIONS: usize = 2;
 
 /// Outputs in groups of up to `OUTPUTS`, as even as they get: 16 are 5 + 5 + 6, not 6 + 6 + 4.
 pub fn groups(outputs: usize) -> impl Iterator<Item = Range<usize>> {
@@ -45,12 +49,12 @@ pub struct Packed<const OUTPUTS: usize, const CHANNELS: usize> {
 /// What the kernels multiply by for each column of a convolution's kernel: its rows, or what `nested`
 /// makes of them.
 pub const fn taps<S: Simd>() -> usize {
-    if nested::pays::<S>() { nested::PRODUCTS } else { KERNEL }
+    if many_registers::<S>() { nested::PRODUCTS } else { KERNEL }
 }
 
 /// Calls `each` with every tap of a column.
 fn for_each_tap<S: Simd>(column: &[f32; KERNEL], each: impl FnMut((usize, f32))) {
-    if nested::pays::<S>() {
+    if many_registers::<S>() {
         nested::weights(*column).into_iter().enumerate().for_each(each);
     } else {
         column.iter().copied().enumerate().for_each(each);
@@ -92,7 +96,7 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Packed<OUTPUTS, CHANNELS> {
             let size = CHANNELS * taps::<S>();
             let weights = &self.weights[group.start * size..group.end * size];
             let out = &mut out[group];
-            if nested::pays::<S>() {
+            if many_registers::<S>() {
                 use nested::correlate_group;
                 for_group_of!(
                     out.len(),
@@ -150,7 +154,7 @@ pub struct PackedTransposed<const OUTPUTS: usize, const CHANNELS: usize> {
 const CHANNELS_BACK: usize = 2;
 
 const fn channels_back<S: Simd>() -> usize {
-    if nested::pays::<S>() { nested::CHANNELS_BACK } else { CHANNELS_BACK }
+    if many_registers::<S>() { nested::CHANNELS_BACK } else { CHANNELS_BACK }
 }
 
 impl<const OUTPUTS: usize, const CHANNELS: usize> PackedTransposed<OUTPUTS, CHANNELS> {
@@ -192,7 +196,7 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> PackedTransposed<OUTPUTS, CHAN
         let weights = self.weights.chunks_exact(OUTPUTS * taps::<S>() * group);
         for (weights, first) in weights.zip((0..CHANNELS).step_by(group)) {
             let out = (&mut out[first * channel_stride..], channel_stride);
-            if nested::pays::<S>() {
+            if many_registers::<S>() {
                 use nested::correlate_transposed_group as correlate;
                 correlate::<S, { nested::CHANNELS_BACK }>(simd, weights, deltas, rows, out);
             } else {
@@ -267,7 +271,7 @@ pub fn convolution_weights<S: Simd>(
     sums: &mut [S::f32s],
     places: [usize; 2],
 ) {
-    if nested::pays::<S>() {
+    if many_registers::<S>() {
         nested::convolution_weights(simd, deltas, size, x, sums, places);
     } else {
         plain_convolution_weights(simd, deltas, size, x, sums, places);
@@ -304,56 +308,87 @@ fn plain_convolution_weights<S: Simd>(
     }
 }
 
-/// The gradient of a kernel's column from the sums of `convolution_weights`, the lanes added up.
+/// Columns whose gradients are finished together.
+pub const COLUMNS: usize = 4;
+
+/// The gradients of kernels' columns from the sums of `convolution_weights`, the lanes added up.
 #[inline(always)]
-pub fn column_gradient<S: Simd>(simd: S, sums: &[S::f32s]) -> [f32; KERNEL] {
-    let mut column = [simd.splat_f32s(0.0); KERNEL];
-    match sums.as_array() {
-        Some(&sums) if nested::pays::<S>() => column = nested::weights_gradient(simd, sums),
-        _ => column.copy_from_slice(sums),
+pub fn columns_gradient<S: Simd>(simd: S, sums: &[S::f32s]) -> [f32; COLUMNS * KERNEL] {
+    let mut columns = [[simd.splat_f32s(0.0); KERNEL]; COLUMNS];
+    for (column, sums) in columns.iter_mut().zip(sums.chunks_exact(taps::<S>())) {
+        match sums.as_array() {
+            Some(&sums) if many_registers::<S>() => *column = nested::weights_gradient(simd, sums),
+            _ => column.copy_from_slice(sums),
+        }
     }
-    let mut gradient = [0.0; KERNEL];
-    for (gradient, lanes) in gradient.iter_mut().zip(column) {
-        *gradient = simd.reduce_sum_f32s(lanes);
+    let mut gradient = [0.0; COLUMNS * KERNEL];
+    let fours = gradient.as_chunks_mut().0.iter_mut();
+    for (sums, &vectors) in fours.zip(columns.as_flattened().as_chunks().0) {
+        *sums = add_lanes(simd, vectors);
     }
     gradient
 }
 
-/// A linear layer: out[o] = bias[o] + the sum over i of weights[o * inputs + i] * x[i], for the
-/// `POSITIONS` tiles that lie side by side in x (inputs, 2) and out (outputs, 2).
+/// The sum of each vector's lanes.
 #[inline(always)]
-pub fn linear<S: Simd>(simd: S, weights: &[f32], bias: &[f32], x: &[S::f32s], out: &mut [S::f32s]) {
-    let inputs = x.len() / POSITIONS;
-    for group in groups(bias.len()) {
-        let weights = &weights[group.start * inputs..group.end * inputs];
-        let out = &mut out[group.start * POSITIONS..group.end * POSITIONS];
-        let bias = &bias[group];
-        for_group_of!(bias.len(), linear_group::<S>(simd, weights, bias, x, out));
+fn add_lanes<S: Simd>(simd: S, vectors: [S::f32s; 4]) -> [f32; 4] {
+    let mut sums = [0.0; 4];
+    if S::F32_LANES < 4 {
+        for (sum, vector) in sums.iter_mut().zip(vectors) {
+            *sum = simd.reduce_sum_f32s(vector);
+        }
+        return sums;
     }
+    // Every four lanes are now one of each vector.
+    let [a, b, c, d] = simd.deinterleave_shfl_f32s(vectors);
+    let lanes = [simd.add_f32s(simd.add_f32s(a, b), simd.add_f32s(c, d))];
+    for four in bytemuck::cast_slice::<_, f32>(&lanes).as_chunks::<4>().0 {
+        sums.iter_mut().zip(four).for_each(|(sum, lane)| *sum += lane);
+    }
+    sums
 }
 
+/// A linear layer: out[o] = bias[o] + the sum over i of weights[o * inputs + i] * x[i], for the
+/// `T` tiles that lie side by side in x (inputs, T) and out (outputs, T).
 #[inline(always)]
-fn linear_group<S: Simd, const A: usize>(
+pub fn linear<S: Simd, const T: usize>(
     simd: S,
     weights: &[f32],
     bias: &[f32],
     x: &[S::f32s],
     out: &mut [S::f32s],
 ) {
-    let (x, _) = x.as_chunks::<POSITIONS>();
-    let (out, _) = out.as_chunks_mut::<POSITIONS>();
+    let inputs = x.len() / T;
+    for group in groups(bias.len()) {
+        let weights = &weights[group.start * inputs..group.end * inputs];
+        let out = &mut out[group.start * T..group.end * T];
+        let bias = &bias[group];
+        for_group_of!(bias.len(), linear_group::<S, T>(simd, weights, bias, x, out));
+    }
+}
+
+#[inline(always)]
+fn linear_group<S: Simd, const T: usize, const A: usize>(
+    simd: S,
+    weights: &[f32],
+    bias: &[f32],
+    x: &[S::f32s],
+    out: &mut [S::f32s],
+) {
+    let (x, _) = x.as_chunks::<T>();
+    let (out, _) = out.as_chunks_mut::<T>();
     let mut rows = [&weights[..x.len()]; A];
     for (a, row) in rows.iter_mut().enumerate() {
         *row = &weights[a * x.len()..][..x.len()];
     }
-    let mut sums = [[simd.splat_f32s(0.0); POSITIONS]; A];
+    let mut sums = [[simd.splat_f32s(0.0); T]; A];
     for (sum, &bias) in sums.iter_mut().zip(bias) {
-        *sum = [simd.splat_f32s(bias); POSITIONS];
+        *sum = [simd.splat_f32s(bias); T];
     }
     for i in 0..x.len() {
         for a in 0..A {
             let weight = simd.splat_f32s(rows[a][i]);
-            for b in 0..POSITIONS {
+            for b in 0..T {
                 sums[a][b] = simd.mul_add_e_f32s(weight, x[i][b], sums[a][b]);
             }
         }
@@ -364,19 +399,24 @@ fn linear_group<S: Simd, const A: usize>(
 /// The gradient of a linear layer's inputs: out[i] = the sum over o of weights[o * inputs + i] *
 /// deltas[o], laid out as in `linear`.
 #[inline(always)]
-pub fn linear_inputs<S: Simd>(simd: S, weights: &[f32], deltas: &[S::f32s], out: &mut [S::f32s]) {
-    let inputs = out.len() / POSITIONS;
+pub fn linear_inputs<S: Simd, const T: usize>(
+    simd: S,
+    weights: &[f32],
+    deltas: &[S::f32s],
+    out: &mut [S::f32s],
+) {
+    let inputs = out.len() / T;
     for group in groups(inputs) {
-        let out = &mut out[group.start * POSITIONS..group.end * POSITIONS];
+        let out = &mut out[group.start * T..group.end * T];
         for_group_of!(
             group.len(),
-            linear_inputs_group::<S>(simd, weights, inputs, group.start, deltas, out)
+            linear_inputs_group::<S, T>(simd, weights, inputs, group.start, deltas, out)
         );
     }
 }
 
 #[inline(always)]
-fn linear_inputs_group<S: Simd, const A: usize>(
+fn linear_inputs_group<S: Simd, const T: usize, const A: usize>(
     simd: S,
     weights: &[f32],
     inputs: usize,
@@ -384,13 +424,13 @@ fn linear_inputs_group<S: Simd, const A: usize>(
     deltas: &[S::f32s],
     out: &mut [S::f32s],
 ) {
-    let (deltas, _) = deltas.as_chunks::<POSITIONS>();
-    let (out, _) = out.as_chunks_mut::<POSITIONS>();
-    let mut sums = [[simd.splat_f32s(0.0); POSITIONS]; A];
+    let (deltas, _) = deltas.as_chunks::<T>();
+    let (out, _) = out.as_chunks_mut::<T>();
+    let mut sums = [[simd.splat_f32s(0.0); T]; A];
     for (delta, row) in deltas.iter().zip(weights.chunks_exact(inputs)) {
         for (sum, &weight) in sums.iter_mut().zip(&row[first..first + A]) {
             let weight = simd.splat_f32s(weight);
-            for b in 0..POSITIONS {
+            for b in 0..T {
                 sum[b] = simd.mul_add_e_f32s(weight, delta[b], sum[b]);
             }
         }
@@ -460,7 +500,8 @@ mod tests {
             }
             for outputs in [1, 2, 3, 4, 5, 6, 7, 11, 13, 16] {
                 for inputs in [1, 5, 6, 7, 16, 23] {
-                    check_linear(simd, &mut noise, inputs, outputs);
+                    check_linear::<S, 1>(simd, &mut noise, inputs, outputs);
+                    check_linear::<S, 2>(simd, &mut noise, inputs, outputs);
                 }
             }
             for rows in [2, 4, 10] {
@@ -526,25 +567,29 @@ mod tests {
     }
 
     #[inline(always)]
-    fn check_linear<S: Simd>(simd: S, noise: &mut Noise, inputs: usize, outputs: usize) {
+    fn check_linear<S: Simd, const T: usize>(
+        simd: S,
+        noise: &mut Noise,
+        inputs: usize,
+        outputs: usize,
+    ) {
         let (weights, bias) = (noise.floats(outputs * inputs), noise.floats(outputs));
-        let x = noise.vectors::<S>(inputs * POSITIONS);
-        let mut out = vec![simd.splat_f32s(9.0); outputs * POSITIONS];
-        linear(simd, &weights, &bias, &x, &mut out);
+        let x = noise.vectors::<S>(inputs * T);
+        let mut out = vec![simd.splat_f32s(9.0); outputs * T];
+        linear::<S, T>(simd, &weights, &bias, &x, &mut out);
         assert_sums::<S>("linear", &out, |i, l| {
-            let (output, tile) = (i / POSITIONS, i % POSITIONS);
-            let term = |input| {
-                (weights[output * inputs + input], lane::<S>(&x, input * POSITIONS + tile, l))
-            };
+            let (output, tile) = (i / T, i % T);
+            let term =
+                |input| (weights[output * inputs + input], lane::<S>(&x, input * T + tile, l));
             std::iter::once((1.0, bias[output])).chain((0..inputs).map(term)).collect()
         });
 
-        let deltas = noise.vectors::<S>(outputs * POSITIONS);
-        let mut out = vec![simd.splat_f32s(9.0); inputs * POSITIONS];
-        linear_inputs(simd, &weights, &deltas, &mut out);
+        let deltas = noise.vectors::<S>(outputs * T);
+        let mut out = vec![simd.splat_f32s(9.0); inputs * T];
+        linear_inputs::<S, T>(simd, &weights, &deltas, &mut out);
         assert_sums::<S>("linear_inputs", &out, |i, l| {
-            let (input, tile) = (i / POSITIONS, i % POSITIONS);
-            let delta = |output| lane::<S>(&deltas, output * POSITIONS + tile, l);
+            let (input, tile) = (i / T, i % T);
+            let delta = |output| lane::<S>(&deltas, output * T + tile, l);
             (0..outputs).map(|output| (weights[output * inputs + input], delta(output))).collect()
         });
     }
@@ -555,7 +600,7 @@ mod tests {
         let x = noise.vectors::<S>(columns * x_stride);
         let deltas = [0; 2].map(|_| noise.vectors::<S>(columns * stride));
         let taps = taps::<S>();
-        let mut sums = vec![simd.splat_f32s(0.0); 2 * taps];
+        let mut sums = vec![simd.splat_f32s(0.0); COLUMNS * taps];
         let of = |c: usize| Columns { values: &deltas[c], stride };
         let columns_of_x = Columns { values: &x, stride: x_stride };
         for _ in 0..2 {
@@ -563,9 +608,9 @@ mod tests {
             let size = (rows, columns);
             convolution_weights(simd, [of(0), of(1)], size, columns_of_x, &mut sums, places);
         }
-        for output in 0..2 {
-            let ours = column_gradient(simd, &sums[(1 - output) * taps..][..taps]);
-            for (k, ours) in ours.into_iter().enumerate() {
+        let gradients = columns_gradient(simd, &sums);
+        for (output, ours) in gradients[..2 * KERNEL].chunks(KERNEL).rev().enumerate() {
+            for (k, &ours) in ours.iter().enumerate() {
                 let mut naive = 0.0;
                 for (column, row) in (0..columns).flat_map(|c| (0..rows).map(move |r| (c, r))) {
                     for l in 0..S::F32_LANES {

@@ -24,11 +24,6 @@ const SUM_OF: [usize; PRODUCTS] = [0, 1, 2, 3, 0, 1, 3];
 /// Channels whose gradient is computed at once: they keep 21 sums in registers.
 pub const CHANNELS_BACK: usize = 3;
 
-/// Whether these vectors have the registers.
-pub const fn pays<S: Simd>() -> bool {
-    S::REGISTER_COUNT >= 32
-}
-
 /// A kernel's column for its products.
 pub fn weights([a, b, c, d, e]: [f32; KERNEL]) -> [f32; PRODUCTS] {
     [a, 0.5 * (a + c + b), 0.5 * (a + c - b), c, d, d + e, e]

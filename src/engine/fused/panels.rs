@@ -3,7 +3,7 @@
 //! images in their order, whoever computes it.
 
 use super::chunk::{Chunk, images_per_chunk, linear_sizes};
-use super::kernels::{OUTPUTS, POSITIONS};
+use super::kernels::{OUTPUTS, many_registers};
 
 use super::memory::take;
 use crate::architecture::Architecture;
@@ -17,18 +17,18 @@ pub const MOST_OUTPUTS: usize = 2 * OUTPUTS;
 #[derive(Clone, Copy)]
 pub struct PanelShape {
     images: usize,
-    /// Of each layer, the inputs, in blocks of `POSITIONS` vectors, and outputs, in groups of `OUTPUTS`.
+    /// Of each layer, the inputs, in blocks of `T` vectors, and outputs, in groups of `OUTPUTS`.
     inputs: [usize; 3],
     outputs: [usize; 3],
     input_block: usize,
 }
 
 impl PanelShape {
-    pub fn new<S: Simd>(architecture: Architecture) -> Self {
-        let input_block = POSITIONS * S::F32_LANES;
+    pub fn new<S: Simd, const T: usize>(architecture: Architecture) -> Self {
+        let input_block = T * S::F32_LANES;
         let sizes = linear_sizes(architecture);
         PanelShape {
-            images: images_per_chunk::<S>(),
+            images: images_per_chunk::<S, T>(),
             inputs: sizes.map(|(inputs, _)| inputs.next_multiple_of(input_block)),
             outputs: sizes.map(|(_, outputs)| outputs.next_multiple_of(MOST_OUTPUTS)),
             input_block,
@@ -44,7 +44,12 @@ impl PanelShape {
 
 /// Keeps a chunk's linear layers in a panel.
 #[inline(always)]
-pub fn fill<S: Simd>(simd: S, shape: &PanelShape, chunk: &Chunk<S>, panel: &mut [f32]) {
+pub fn fill<S: Simd, const T: usize>(
+    simd: S,
+    shape: &PanelShape,
+    chunk: &Chunk<S, T>,
+    panel: &mut [f32],
+) {
     let mut rest = panel;
     for layer in 0..3 {
         let (values, gradients) = chunk.linear_layer(layer);
@@ -52,7 +57,7 @@ pub fn fill<S: Simd>(simd: S, shape: &PanelShape, chunk: &Chunk<S>, panel: &mut 
         if S::F32_LANES < SIDE {
             transpose(bytemuck::cast_slice(values), shape.images, shape.input_block, inputs);
         } else {
-            transpose_squares(simd, values, inputs);
+            transpose_squares::<S, T>(simd, values, inputs);
         }
         let outputs = take(&mut rest, shape.outputs[layer] * shape.images);
         let gradients: &[f32] = bytemuck::cast_slice(gradients);
@@ -76,13 +81,13 @@ const SIDE: usize = 4;
 
 /// The same by squares: a vector has some side by side. The number of features is a multiple of `SIDE`.
 #[inline(always)]
-fn transpose_squares<S: Simd>(simd: S, from: &[S::f32s], to: &mut [f32]) {
-    let block = POSITIONS * S::F32_LANES;
-    let features = from.as_chunks::<POSITIONS>().0.as_chunks::<SIDE>().0;
+fn transpose_squares<S: Simd, const T: usize>(simd: S, from: &[S::f32s], to: &mut [f32]) {
+    let block = T * S::F32_LANES;
+    let features = from.as_chunks::<T>().0.as_chunks::<SIDE>().0;
     let to = to.as_chunks_mut::<SIDE>().0;
     for (i, features) in features.iter().enumerate() {
-        let first = i * SIDE / block * block * images_per_chunk::<S>() + i * SIDE % block;
-        for tile in 0..POSITIONS {
+        let first = i * SIDE / block * block * images_per_chunk::<S, T>() + i * SIDE % block;
+        for tile in 0..T {
             // Of each square's images the first; the second; ...
             let mut squares = [features[0][tile]; SIDE];
             for (square, feature) in squares.iter_mut().zip(features) {
@@ -120,7 +125,7 @@ impl Panels<'_> {
 
     /// Sets, or if `add` adds to, the gradient of some outputs' weights and biases.
     #[inline(always)]
-    pub fn gradient<S: Simd>(
+    pub fn gradient<S: Simd, const T: usize>(
         &self,
         simd: S,
         layer: usize,
@@ -129,15 +134,15 @@ impl Panels<'_> {
         weights: &mut [f32],
         bias: &mut [f32],
     ) {
-        if S::REGISTER_COUNT < 32 {
-            self.gradient_by::<S, { MOST_OUTPUTS / 2 }>(simd, layer, outputs, add, weights, bias);
+        if many_registers::<S>() {
+            self.gradient_by::<S, T, MOST_OUTPUTS>(simd, layer, outputs, add, weights, bias);
         } else {
-            self.gradient_by::<S, MOST_OUTPUTS>(simd, layer, outputs, add, weights, bias);
+            self.gradient_by::<S, T, OUTPUTS>(simd, layer, outputs, add, weights, bias);
         }
     }
 
     #[inline(always)]
-    fn gradient_by<S: Simd, const A: usize>(
+    fn gradient_by<S: Simd, const T: usize, const A: usize>(
         &self,
         simd: S,
         layer: usize,
@@ -160,11 +165,11 @@ impl Panels<'_> {
             let count = shape.input_block.min(inputs - start);
             for first in outputs.clone().step_by(A) {
                 let d_start = first_output + first * images;
-                let mut sums = [[simd.splat_f32s(0.0); POSITIONS]; A];
+                let mut sums = [[simd.splat_f32s(0.0); T]; A];
                 let x_parts = self.parts(x_start, shape.input_block * images);
                 let d_parts = self.parts(d_start, A * images);
                 for ((x, n), (deltas, _)) in x_parts.zip(d_parts) {
-                    let x = &bytemuck::cast_slice::<_, S::f32s>(x).as_chunks::<POSITIONS>().0[..n];
+                    let x = &bytemuck::cast_slice::<_, S::f32s>(x).as_chunks::<T>().0[..n];
                     add_products(simd, deltas, x, &mut sums);
                 }
                 let rows = weights[(first - outputs.start) * inputs..].chunks_exact_mut(inputs);
@@ -189,19 +194,19 @@ impl Panels<'_> {
 
 /// Adds to `sums` the products of each image's gradients, (A, images of a chunk), and inputs.
 #[inline(always)]
-fn add_products<S: Simd, const A: usize>(
+fn add_products<S: Simd, const T: usize, const A: usize>(
     simd: S,
     deltas: &[f32],
-    x: &[[S::f32s; POSITIONS]],
-    sums: &mut [[S::f32s; POSITIONS]; A],
+    x: &[[S::f32s; T]],
+    sums: &mut [[S::f32s; T]; A],
 ) {
-    let images = images_per_chunk::<S>();
+    let images = images_per_chunk::<S, T>();
     let mut local = *sums; // in registers meanwhile
     for (i, x) in x.iter().enumerate() {
         let deltas = &deltas[i..][..(A - 1) * images + 1];
         for a in 0..A {
             let delta = simd.splat_f32s(deltas[a * images]);
-            for b in 0..POSITIONS {
+            for b in 0..T {
                 local[a][b] = simd.mul_add_e_f32s(delta, x[b], local[a][b]);
             }
         }

@@ -5,6 +5,7 @@ use super::chunk::{Chunk, NetworkWeights, images_per_chunk, linear_sizes};
 use super::convolution::{ConvolutionWeights, PARAMETERS, SUMS, drain_sums, gradient_of_sums};
 use super::geometry::Geometry;
 use super::input::Loader;
+use super::kernels::many_registers;
 use super::memory::{Memory, take};
 use super::panels::{self, MOST_OUTPUTS, PanelShape, Panels};
 use super::single::{self, Single};
@@ -69,9 +70,14 @@ impl Workspace {
     }
 
     /// Memory for the chunks of so many threads.
-    fn grow_chunks<S: Simd>(&mut self, g: &Geometry, training: bool, threads: usize) -> Result<()> {
+    fn grow_chunks<S: Simd, const T: usize>(
+        &mut self,
+        g: &Geometry,
+        training: bool,
+        threads: usize,
+    ) -> Result<()> {
         while self.chunks.len() < threads {
-            self.chunks.push(Memory::zeros(Chunk::<S>::floats(g, training))?);
+            self.chunks.push(Memory::zeros(Chunk::<S, T>::floats(g, training))?);
         }
         Ok(())
     }
@@ -110,15 +116,23 @@ impl WithSimd for Logits<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Result<()> {
+        if many_registers::<S>() { self.run::<S, 1>(simd) } else { self.run::<S, 2>(simd) }
+    }
+}
+
+impl Logits<'_> {
+    /// In chunks of `T` tiles.
+    #[inline(always)]
+    fn run<S: Simd, const T: usize>(self, simd: S) -> Result<()> {
         let Logits { batch, range, workspace, out } = self;
         workspace.prepare::<S>(&batch, false)?;
         if single::pays::<S>(range.len()) {
             return logits_one_by_one(simd, &batch, range, workspace, out);
         }
-        let (size, classes) = (images_per_chunk::<S>(), batch.architecture.classes());
+        let (size, classes) = (images_per_chunk::<S, T>(), batch.architecture.classes());
         let geometry = Geometry::new(batch.architecture);
         let threads = batch.pool.threads_for(range.len().div_ceil(size));
-        workspace.grow_chunks::<S>(&geometry, false, threads)?;
+        workspace.grow_chunks::<S, T>(&geometry, false, threads)?;
         let weights = NetworkWeights::new(batch.architecture, &workspace.weights, batch.flat);
         let memories = Mutex::new(workspace.chunks.iter_mut());
         let queue = Mutex::new(chunks(range, size).zip(out.chunks_mut(size * classes)));
@@ -130,7 +144,7 @@ impl WithSimd for Logits<'_> {
             #[inline(always)]
             || {
                 let Some(memory) = next(&memories) else { return };
-                let mut chunk = Chunk::new(simd, geometry, false, memory.get_mut());
+                let mut chunk = Chunk::<S, T>::new(simd, geometry, false, memory.get_mut());
                 while let Some((range, rows)) = next(&queue) {
                     let start = range.start;
                     if let Err(error) = chunk.forward(&weights, &batch, range) {
@@ -179,12 +193,20 @@ impl WithSimd for LossAndGradient<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Result<Seen> {
+        if many_registers::<S>() { self.run::<S, 1>(simd) } else { self.run::<S, 2>(simd) }
+    }
+}
+
+impl LossAndGradient<'_> {
+    /// In chunks of `T` tiles.
+    #[inline(always)]
+    fn run<S: Simd, const T: usize>(self, simd: S) -> Result<Seen> {
         let LossAndGradient { batch, labels, workspace, gradient } = self;
-        let (size, architecture) = (images_per_chunk::<S>(), batch.architecture);
+        let (size, architecture) = (images_per_chunk::<S, T>(), batch.architecture);
         let geometry = Geometry::new(architecture);
-        let shape = PanelShape::new::<S>(architecture);
+        let shape = PanelShape::new::<S, T>(architecture);
         let most = labels.len().min(SLAB).div_ceil(size);
-        workspace.grow_chunks::<S>(&geometry, true, batch.pool.threads_for(most))?;
+        workspace.grow_chunks::<S, T>(&geometry, true, batch.pool.threads_for(most))?;
         workspace.grow_slab(&shape, most)?;
         workspace.prepare::<S>(&batch, true)?;
         let Workspace { weights, chunks: memories, panels, sums, seen, .. } = workspace;
@@ -211,7 +233,7 @@ impl WithSimd for LossAndGradient<'_> {
                 #[inline(always)]
                 || {
                     let Some(memory) = next(&memories) else { return };
-                    let mut chunk = Chunk::new(simd, geometry, true, memory.get_mut());
+                    let mut chunk = Chunk::<S, T>::new(simd, geometry, true, memory.get_mut());
                     while let Some((range, ((seen, sums), panel))) = next(&queue) {
                         if let Err(error) = chunk.forward(&weights, &batch, range.clone()) {
                             return failure.note(range.start, error);
@@ -241,7 +263,14 @@ impl WithSimd for LossAndGradient<'_> {
                 || {
                     while let Some(piece) = next(&queue) {
                         let outputs = piece.first..piece.first + piece.bias.len();
-                        panels.gradient(simd, piece.layer, outputs, add, piece.weights, piece.bias);
+                        panels.gradient::<S, T>(
+                            simd,
+                            piece.layer,
+                            outputs,
+                            add,
+                            piece.weights,
+                            piece.bias,
+                        );
                     }
                 },
             );
@@ -317,11 +346,15 @@ fn pieces(
 
 /// Sets the gradients of the chunk's logits, of a batch of `n` images; gives the sum of the losses.
 #[inline(always)]
-fn loss_gradients<S: Simd>(chunk: &mut Chunk<S>, labels: &[u8], n: usize) -> Seen {
+fn loss_gradients<S: Simd, const T: usize>(
+    chunk: &mut Chunk<S, T>,
+    labels: &[u8],
+    n: usize,
+) -> Seen {
     let mut row = [0.0; 256];
     let row = &mut row[..chunk.classes()];
     let mut seen = Seen::default();
-    for i in 0..images_per_chunk::<S>() {
+    for i in 0..images_per_chunk::<S, T>() {
         match labels.get(i) {
             Some(&label) => {
                 let label = usize::from(label);

@@ -132,7 +132,7 @@ impl Engine for FusedEngine {
         gradient: &Values,
         next: &mut Weights,
     ) -> Result<bool> {
-        let op = StepOp { arch: self.arch, step, finite: Cell::new(false) };
+        let op = StepOp { engine: self, step, finite: Cell::new(false) };
         let (next, now) = (next.values_mut().tensor()?, now.values().tensor()?);
         next.inplace_op3(now, gradient.tensor()?, &op)?;
         Ok(op.finite.get())
@@ -174,14 +174,14 @@ impl InplaceOp2 for GradientOp<'_> {
 }
 
 /// Weights and gradient to the weights after a step.
-struct StepOp {
-    arch: Arch,
+struct StepOp<'a> {
+    engine: &'a FusedEngine,
     step: Step,
     /// Whether all results are.
     finite: Cell<bool>,
 }
 
-impl InplaceOp3 for StepOp {
+impl InplaceOp3 for StepOp<'_> {
     fn name(&self) -> &'static str {
         "lenet-step"
     }
@@ -198,7 +198,9 @@ impl InplaceOp3 for StepOp {
         let next = contiguous_mut(next, next_layout)?;
         let now = contiguous(now, now_layout)?;
         let gradient = contiguous(gradient, gradient_layout)?;
-        self.finite.set(self.arch.dispatch(FusedStep { step: self.step, now, gradient, next }));
+        let (step, pool) = (self.step, &self.engine.pool);
+        let step = FusedStep { step, pool, now, gradient, next };
+        self.finite.set(self.engine.arch.dispatch(step));
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use super::kernels::many_registers;
 use super::memory::{Memory, take};
 use super::panels::{self, MOST_OUTPUTS, PanelShape, Panels};
 use super::single::{self, Single};
-use super::threads::{Pool, next};
+use super::threads::{Pool, next, run};
 use crate::architecture::Architecture;
 use crate::engine::{Images, Seen, argmax, chunks};
 use crate::error::{Error, Result};
@@ -296,25 +296,6 @@ impl Failure {
     fn into_result(self) -> Result<()> {
         let earliest = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
         earliest.map_or(Ok(()), |(_, error)| Err(error))
-    }
-}
-
-/// Runs `work` on several threads, compiled for this CPU's vectors: it must be inlined.
-#[inline(always)]
-fn run<S: Simd>(simd: S, pool: &Pool, threads: usize, work: impl Fn() + Sync) {
-    pool.run(threads, &|| simd.vectorize(Inlined(&work)));
-}
-
-/// `Simd::vectorize` calls a closure that only borrows by way of a function that is not inlined, and
-/// then it is compiled without vectors; this one it inlines.
-struct Inlined<'a, F>(&'a F);
-
-impl<F: Fn()> WithSimd for Inlined<'_, F> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        (*self.0)();
     }
 }
 

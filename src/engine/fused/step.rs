@@ -1,36 +1,73 @@
 //! An optimizer step in one pass over the parameters; `optimizer` defines what it computes.
 
+use super::threads::{self, Pool, run};
 use crate::optimizer::{BETA1, BETA2, EPSILON, Rule, Step};
 use pulp::{Simd, WithSimd};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Writes parameters and averages, (1 + averages, n), after a step over `next`; says whether all of
 /// them are finite. Plain loops, which the compiler makes vectors of.
 pub struct FusedStep<'a> {
     pub step: Step,
+    pub pool: &'a Pool,
     pub now: &'a [f32],
     pub gradient: &'a [f32],
     pub next: &'a mut [f32],
 }
 
+/// Parameters that a thread takes at a time.
+const PIECE: usize = 4096;
+
+/// Parameters, and averages of an optimizer that keeps so many; no rule keeps more than two.
+type Rows<T> = [T; 3];
+
 impl WithSimd for FusedStep<'_> {
     type Output = bool;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> bool {
-        let FusedStep { step, now, gradient, next } = self;
-        apply(step, now, gradient, next)
+    fn with_simd<S: Simd>(self, simd: S) -> bool {
+        let FusedStep { step, pool, now, gradient, next } = self;
+        let n = gradient.len();
+        let mut now = now.chunks_exact(n).map(|row| row.chunks(PIECE));
+        let mut next = next.chunks_exact_mut(n).map(|row| row.chunks_mut(PIECE));
+        let mut now: Rows<_> = std::array::from_fn(|_| now.next().unwrap_or([].chunks(PIECE)));
+        let mut next: Rows<_> =
+            std::array::from_fn(|_| next.next().unwrap_or([].chunks_mut(PIECE)));
+        let pieces = gradient.chunks(PIECE).map(|gradient| {
+            let now: Rows<&[f32]> = now.each_mut().map(|row| row.next().unwrap_or_default());
+            let next: Rows<&mut [f32]> = next.each_mut().map(|row| row.next().unwrap_or_default());
+            (now, gradient, next)
+        });
+        // Without averages a step takes less time than to share it.
+        let alone = step.optimizer.state_names().is_empty();
+        let threads = if alone { 1 } else { pool.threads_for(n.div_ceil(PIECE)) };
+        let (queue, finite) = (Mutex::new(pieces), AtomicBool::new(true));
+        run(
+            simd,
+            pool,
+            threads,
+            #[inline(always)]
+            || {
+                while let Some((now, gradient, next)) = threads::next(&queue) {
+                    if !apply(step, now, gradient, next) {
+                        finite.store(false, Ordering::Relaxed);
+                    }
+                }
+            },
+        );
+        finite.into_inner()
     }
 }
 
 #[inline(always)]
-fn apply(step: Step, now: &[f32], gradient: &[f32], next: &mut [f32]) -> bool {
-    let n = gradient.len();
+fn apply(step: Step, now: Rows<&[f32]>, gradient: &[f32], next: Rows<&mut [f32]>) -> bool {
     let rate = step.learning_rate as f32;
     let decay = step.optimizer.weight_decay as f32;
-    let ((flat, averages), (next, next_averages)) = (now.split_at(n), next.split_at_mut(n));
+    let ([flat, now1, now2], [next, next1, next2]) = (now, next);
     let mut finite = true;
     match step.optimizer.rule {
-        Rule::Sgd if averages.is_empty() => {
+        Rule::Sgd if now1.is_empty() => {
             for ((next, &w), &g) in next.iter_mut().zip(flat).zip(gradient) {
                 *next = w - (g + w * decay) * rate;
                 finite &= next.is_finite();
@@ -39,9 +76,7 @@ fn apply(step: Step, now: &[f32], gradient: &[f32], next: &mut [f32]) -> bool {
         Rule::Sgd => {
             let momentum = step.optimizer.momentum as f32;
             let parameters = next.iter_mut().zip(flat).zip(gradient);
-            for (((next, &w), &g), (v, next_v)) in
-                parameters.zip(averages.iter().zip(next_averages))
-            {
+            for (((next, &w), &g), (v, next_v)) in parameters.zip(now1.iter().zip(next1)) {
                 *next_v = v * momentum + (g + w * decay);
                 *next = w - *next_v * rate;
                 finite &= next.is_finite() & next_v.is_finite();
@@ -54,11 +89,8 @@ fn apply(step: Step, now: &[f32], gradient: &[f32], next: &mut [f32]) -> bool {
             let scale = (1.0 / square_correction.sqrt()) as f32;
             let (beta1, beta2, epsilon) = (BETA1 as f32, BETA2 as f32, EPSILON as f32);
             let (share1, share2) = ((1.0 - BETA1) as f32, (1.0 - BETA2) as f32);
-            let (means, squares) = averages.split_at(n);
-            let (next_means, next_squares) = next_averages.split_at_mut(n);
             let parameters = next.iter_mut().zip(flat).zip(gradient);
-            let means = means.iter().zip(next_means);
-            let squares = squares.iter().zip(next_squares);
+            let (means, squares) = (now1.iter().zip(next1), now2.iter().zip(next2));
             for ((((next, &w), &g), (m, next_m)), (s, next_s)) in parameters.zip(means).zip(squares)
             {
                 *next_m = m * beta1 + g * share1;
@@ -89,7 +121,7 @@ mod tests {
         ] {
             let optimizer = Optimizer { rule, momentum, weight_decay };
             let rows = 1 + optimizer.state_names().len();
-            for n in [1, 7, 8, 1003] {
+            for n in [1, 7, 8, 1003, 2 * PIECE + 3] {
                 for number in [1, 2, 1000] {
                     let mut now = wave(rows * n, 0.37);
                     now.iter_mut().skip(2 * n).for_each(|square| *square = square.abs());
@@ -102,15 +134,21 @@ mod tests {
                     for arch in [Arch::new(), Arch::Scalar] {
                         let mut next = vec![0.0; rows * n];
                         let next = &mut next;
-                        let ours = FusedStep { step: rule, now: &now, gradient: &gradient, next };
+                        let (now, gradient) = (&*now, &*gradient);
+                        let pool = &Pool::new(2);
+                        let ours = FusedStep { step: rule, pool, now, gradient, next };
                         assert!(arch.dispatch(ours));
                         for (ours, oracle) in next.iter().zip(&oracle) {
                             let error = (ours - oracle).abs();
                             assert!(error <= 4e-7, "{rule:?}: {ours}, not {oracle}");
                         }
                     }
-                    let broken = vec![f32::INFINITY; n];
-                    assert!(!apply(rule, &now, &broken, &mut vec![0.0; rows * n]));
+                    let mut broken = gradient;
+                    broken[n / 2] = f32::INFINITY;
+                    let (gradient, pool) = (&*broken, &Pool::new(2));
+                    let next = &mut vec![0.0; rows * n];
+                    let ours = FusedStep { step: rule, pool, now: &now, gradient, next };
+                    assert!(!Arch::new().dispatch(ours));
                 }
             }
         }

@@ -8,6 +8,7 @@
 
 #![allow(unsafe_code)]
 
+use pulp::{Simd, WithSimd};
 use std::any::Any;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -190,6 +191,25 @@ impl Drop for Crew {
         for worker in workers {
             let _ = worker.join(); // a worker catches its panics
         }
+    }
+}
+
+/// Runs `work` on several threads, compiled for this CPU's vectors: it must be inlined.
+#[inline(always)]
+pub fn run<S: Simd>(simd: S, pool: &Pool, threads: usize, work: impl Fn() + Sync) {
+    pool.run(threads, &|| simd.vectorize(Inlined(&work)));
+}
+
+/// `Simd::vectorize` calls a closure that only borrows by way of a function that is not inlined, and
+/// then it is compiled without vectors; this one it inlines.
+struct Inlined<'a, F>(&'a F);
+
+impl<F: Fn()> WithSimd for Inlined<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        (*self.0)();
     }
 }
 

@@ -2,10 +2,10 @@
 
 use super::convolution::{ConvolutionWeights, WINDOWS, layers, products_gradient};
 use super::geometry::Geometry;
-use super::kernels::{Columns, convolution_weights, taps};
+use super::kernels::{Columns, convolution_weights};
 use super::tile::{Scratch, Tile};
 use super::winograd::{self, POINTS};
-use crate::architecture::{CONV1_CHANNELS, CONV2_CHANNELS};
+use crate::architecture::{CONV1_CHANNELS, CONV2_CHANNELS, KERNEL};
 use pulp::Simd;
 
 /// Rows of the gradient before the first activation that the weights' gradient takes at a time: the
@@ -13,7 +13,7 @@ use pulp::Simd;
 pub const ROWS1: usize = 4;
 
 impl<V: Copy> Tile<'_, V> {
-    /// From the features' gradient, `stride` apart, to the sums for the parameters' gradient.
+    /// From the features' gradient, `stride` apart; adds to the sums for the parameters' gradient.
     #[inline(always)]
     pub fn backward<S: Simd<f32s = V>>(
         &self,
@@ -22,11 +22,14 @@ impl<V: Copy> Tile<'_, V> {
         weights: &ConvolutionWeights,
         scratch: &mut Scratch<V>,
         (features, stride): (&[V], usize),
+        sums: &mut [f32],
     ) {
-        let Scratch { row1, gradient2, gradient1, rows1, sums, .. } = scratch;
-        let [(weights1, bias1), (weights2, bias2)] = layers(sums, POINTS * taps::<S>());
+        let Scratch { row1, gradient2, gradient1, rows1, .. } = scratch;
+        let [(weights1, bias1), (weights2, bias2)] = layers(sums, POINTS * KERNEL);
         self.pooling2(simd, g, (features, stride), gradient2);
-        add_outputs(simd, gradient2, g.plane2(), bias2);
+        let mut bias = [simd.splat_f32s(0.0); CONV2_CHANNELS];
+        add_outputs(simd, gradient2, g.plane2(), &mut bias);
+        add_lanes(simd, &bias, bias2);
         self.convolution2(simd, g, weights, gradient2, weights2, gradient1);
         self.convolution1(simd, g, gradient1, [row1, rows1], (weights1, bias1));
     }
@@ -66,7 +69,7 @@ impl<V: Copy> Tile<'_, V> {
         g: &Geometry,
         weights: &ConvolutionWeights,
         gradient2: &[V],
-        sums: &mut [V],
+        sums: &mut [f32],
         gradient1: &mut [V],
     ) {
         let ([_, plane1], plane2) = (g.planes(), g.plane2());
@@ -81,7 +84,7 @@ impl<V: Copy> Tile<'_, V> {
                     let x = &self.transformed1[map(channel)..map(channel + 1)];
                     let x = Columns { values: x, stride: g.height1 };
                     let of = |o: usize| {
-                        ((point * CONV2_CHANNELS + o) * CONV1_CHANNELS + channel) * taps::<S>()
+                        ((point * CONV2_CHANNELS + o) * CONV1_CHANNELS + channel) * KERNEL
                     };
                     let places = [of(output), of(output + 1)];
                     convolution_weights(simd, deltas, (g.height2, columns), x, sums, places);
@@ -104,9 +107,10 @@ impl<V: Copy> Tile<'_, V> {
         g: &Geometry,
         gradient1: &[V],
         [row1, rows1]: [&mut [V]; 2],
-        (sums, bias): (&mut [V], &mut [V]),
+        (sums, bias): (&mut [f32], &mut [f32]),
     ) {
         let ([plane0, plane1], band) = (g.planes(), ROWS1 * g.columns1);
+        let mut bias_lanes = [simd.splat_f32s(0.0); CONV1_CHANNELS];
         for y in 0..g.height1 {
             row1.fill(simd.splat_f32s(0.0));
             for channel in 0..CONV1_CHANNELS {
@@ -136,7 +140,7 @@ impl<V: Copy> Tile<'_, V> {
             if 2 * y % ROWS1 + 2 < ROWS1 {
                 continue;
             }
-            add_outputs(simd, rows1, band, bias);
+            add_outputs(simd, rows1, band, &mut bias_lanes);
             for point in 0..POINTS {
                 let x = &self.transformed0[point * plane0 + 2 * y + 2 - ROWS1..];
                 let x = Columns { values: x, stride: g.column_stride() };
@@ -147,11 +151,12 @@ impl<V: Copy> Tile<'_, V> {
                         stride: ROWS1,
                     };
                     let deltas = [delta(output), delta(output + 1)];
-                    let places = [map(output) * taps::<S>(), map(output + 1) * taps::<S>()];
+                    let places = [map(output) * KERNEL, map(output + 1) * KERNEL];
                     convolution_weights(simd, deltas, (ROWS1, g.columns1), x, sums, places);
                 }
             }
         }
+        add_lanes(simd, &bias_lanes, bias);
     }
 }
 
@@ -172,5 +177,13 @@ fn add_outputs<S: Simd>(simd: S, transformed: &[S::f32s], plane: usize, bias: &m
         for &value in map {
             *bias = simd.add_f32s(*bias, value);
         }
+    }
+}
+
+/// Adds up the lanes of each sum.
+#[inline(always)]
+fn add_lanes<S: Simd>(simd: S, sums: &[S::f32s], out: &mut [f32]) {
+    for (out, &sum) in out.iter_mut().zip(sums) {
+        *out += simd.reduce_sum_f32s(sum);
     }
 }

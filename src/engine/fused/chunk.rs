@@ -60,7 +60,7 @@ pub struct Chunk<'a, S: Simd, const T: usize> {
     tiles: [Tile<'a, S::f32s>; T],
     /// Those that hold images.
     used: usize,
-    pub scratch: Scratch<'a, S::f32s>,
+    scratch: Scratch<'a, S::f32s>,
     /// Outputs of the convolutions and of the linear layers, (features, T), and their gradients.
     values: [&'a mut [S::f32s]; 4],
     gradients: [&'a mut [S::f32s]; 4],
@@ -77,7 +77,7 @@ impl<'a, S: Simd, const T: usize> Chunk<'a, S, T> {
         let linear: usize = Self::linear_vectors(g).iter().sum();
         let linear = if training { 2 * linear } else { linear };
         let tiles = T * Tile::<S::f32s>::vectors(g, training);
-        (tiles + Scratch::vectors::<S>(g, training) + linear) * S::F32_LANES
+        (tiles + Scratch::<S::f32s>::vectors(g, training) + linear) * S::F32_LANES
     }
 
     /// Memory that was zero at first and that only chunks of the same kind have written.
@@ -85,7 +85,7 @@ impl<'a, S: Simd, const T: usize> Chunk<'a, S, T> {
     pub fn new(simd: S, geometry: Geometry, training: bool, memory: &'a mut [S::f32s]) -> Self {
         let (g, mut rest) = (&geometry, memory);
         let tiles = std::array::from_fn(|_| Tile::new(g, training, &mut rest));
-        let scratch = Scratch::new(simd, g, training, &mut rest);
+        let scratch = Scratch::new(g, training, &mut rest);
         let linear = Self::linear_vectors(g);
         let values = linear.map(|n| take(&mut rest, n));
         let gradients = linear.map(|n| take(&mut rest, if training { n } else { 0 }));
@@ -149,10 +149,10 @@ impl<'a, S: Simd, const T: usize> Chunk<'a, S, T> {
         Ok(())
     }
 
-    /// From the logits' gradients to the sums for the convolutions' gradients and to the
+    /// From the logits' gradients to the sums for the convolutions' gradients, which it sets, and to the
     /// gradients of the linear layers' outputs.
     #[inline(always)]
-    pub fn backward(&mut self, weights: &NetworkWeights) {
+    pub fn backward(&mut self, weights: &NetworkWeights, sums: &mut [f32]) {
         let (simd, g) = (self.simd, &self.geometry);
         for (i, (weight, _)) in weights.linear.iter().enumerate().rev() {
             let (before, after) = self.gradients.split_at_mut(i + 1);
@@ -165,9 +165,10 @@ impl<'a, S: Simd, const T: usize> Chunk<'a, S, T> {
                 }
             }
         }
+        sums.fill(0.0);
         for (t, tile) in self.tiles.iter().enumerate().take(self.used) {
             let features = (&self.gradients[0][t..], T);
-            tile.backward(simd, g, weights.convolutions, &mut self.scratch, features);
+            tile.backward(simd, g, weights.convolutions, &mut self.scratch, features, sums);
         }
     }
 }

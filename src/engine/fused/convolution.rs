@@ -4,7 +4,7 @@
 //! windows happens in the nearest cache.
 
 use super::activations::activate;
-use super::kernels::{COLUMNS, Packed, PackedTransposed, columns_gradient, taps};
+use super::kernels::{Packed, PackedTransposed};
 use super::memory::take;
 use super::pooling::{Window, unpool};
 use super::winograd::{self, POINTS};
@@ -27,11 +27,6 @@ pub const PARAMETERS: usize = values(KERNEL * KERNEL);
 
 /// Sums that become the gradient of those; the weights' are of the rows that `winograd` transformed.
 pub const SUMS: usize = values(POINTS * KERNEL);
-
-/// The same as the kernels of these vectors compute them.
-pub const fn tap_sums<S: Simd>() -> usize {
-    values(POINTS * taps::<S>())
-}
 
 /// Cuts weight and bias of both convolutions off.
 pub fn layers<T>(mut values: &mut [T], per_kernel: usize) -> [(&mut [T], &mut [T]); 2] {
@@ -187,22 +182,6 @@ impl ConvolutionWeights {
 /// Of kernel `i` at one point, its rows: a column.
 fn column(rows: &[[f32; POINTS]], point: usize, i: usize) -> [f32; KERNEL] {
     std::array::from_fn(|row| rows[i * KERNEL + row][point])
-}
-
-/// Adds up the lanes of the kernels' sums, and begins new ones.
-#[inline(always)]
-pub fn drain_sums<S: Simd>(simd: S, from: &mut [S::f32s], to: &mut [f32]) {
-    let from = layers(from, POINTS * taps::<S>());
-    for ((from, from_bias), (to, to_bias)) in from.into_iter().zip(layers(to, POINTS * KERNEL)) {
-        for (sums, to) in from.chunks_exact(COLUMNS * taps::<S>()).zip(to.as_chunks_mut().0) {
-            *to = columns_gradient(simd, sums);
-        }
-        for (bias, sum) in to_bias.iter_mut().zip(&*from_bias) {
-            *bias = simd.reduce_sum_f32s(*sum);
-        }
-        from.fill(simd.splat_f32s(0.0));
-        from_bias.fill(simd.splat_f32s(0.0));
-    }
 }
 
 /// The gradient of the convolutions' parameters from the sums over all images.

@@ -260,21 +260,31 @@ impl<'a, V> Columns<'a, V> {
 }
 
 /// The gradient of a kernel's column for each of two output channels: for c = 0, 1
-/// sums[places[c] + k] += the sum over columns and rows of deltas[c][row] * x[row + k]; or what `nested`
-/// makes it of. The number of rows is even.
+/// sums[places[c] + k] += the sum over columns, rows and lanes of deltas[c][row] * x[row + k]. The number of
+/// rows is even.
 #[inline(always)]
 pub fn convolution_weights<S: Simd>(
     simd: S,
     deltas: [Columns<S::f32s>; 2],
     size: (usize, usize),
     x: Columns<S::f32s>,
-    sums: &mut [S::f32s],
+    sums: &mut [f32],
     places: [usize; 2],
 ) {
-    if many_registers::<S>() {
-        nested::convolution_weights(simd, deltas, size, x, sums, places);
+    let gradients = if many_registers::<S>() {
+        nested::convolution_weights(simd, deltas, size, x)
     } else {
-        plain_convolution_weights(simd, deltas, size, x, sums, places);
+        plain_convolution_weights(simd, deltas, size, x)
+    };
+    let mut lanes = [simd.splat_f32s(0.0); (2 * KERNEL).next_multiple_of(4)];
+    lanes[..2 * KERNEL].copy_from_slice(gradients.as_flattened());
+    let mut added = [0.0; (2 * KERNEL).next_multiple_of(4)];
+    for (added, &lanes) in added.as_chunks_mut().0.iter_mut().zip(lanes.as_chunks().0) {
+        *added = add_lanes(simd, lanes);
+    }
+    for (place, gradient) in places.into_iter().zip(added.as_chunks::<KERNEL>().0) {
+        let sums = &mut sums[place..][..KERNEL];
+        sums.iter_mut().zip(gradient).for_each(|(sum, gradient)| *sum += gradient);
     }
 }
 
@@ -284,49 +294,20 @@ fn plain_convolution_weights<S: Simd>(
     deltas: [Columns<S::f32s>; 2],
     (rows, columns): (usize, usize),
     x: Columns<S::f32s>,
-    sums: &mut [S::f32s],
-    places: [usize; 2],
-) {
-    // In registers meanwhile.
-    let mut local = [[simd.splat_f32s(0.0); KERNEL]; 2];
-    for c in 0..2 {
-        local[c].copy_from_slice(&sums[places[c]..places[c] + KERNEL]);
-    }
+) -> [[S::f32s; KERNEL]; 2] {
+    let mut sums = [[simd.splat_f32s(0.0); KERNEL]; 2];
     for column in 0..columns {
         let first = deltas[0].column(column, rows);
         let second = deltas[1].column(column, rows);
         let x = x.column(column, rows + KERNEL - 1);
         for ((&first, &second), x) in first.iter().zip(second).zip(x.windows(KERNEL)) {
             for k in 0..KERNEL {
-                local[0][k] = simd.mul_add_e_f32s(first, x[k], local[0][k]);
-                local[1][k] = simd.mul_add_e_f32s(second, x[k], local[1][k]);
+                sums[0][k] = simd.mul_add_e_f32s(first, x[k], sums[0][k]);
+                sums[1][k] = simd.mul_add_e_f32s(second, x[k], sums[1][k]);
             }
         }
     }
-    for c in 0..2 {
-        sums[places[c]..places[c] + KERNEL].copy_from_slice(&local[c]);
-    }
-}
-
-/// Columns whose gradients are finished together.
-pub const COLUMNS: usize = 4;
-
-/// The gradients of kernels' columns from the sums of `convolution_weights`, the lanes added up.
-#[inline(always)]
-pub fn columns_gradient<S: Simd>(simd: S, sums: &[S::f32s]) -> [f32; COLUMNS * KERNEL] {
-    let mut columns = [[simd.splat_f32s(0.0); KERNEL]; COLUMNS];
-    for (column, sums) in columns.iter_mut().zip(sums.chunks_exact(taps::<S>())) {
-        match sums.as_array() {
-            Some(&sums) if many_registers::<S>() => *column = nested::weights_gradient(simd, sums),
-            _ => column.copy_from_slice(sums),
-        }
-    }
-    let mut gradient = [0.0; COLUMNS * KERNEL];
-    let fours = gradient.as_chunks_mut().0.iter_mut();
-    for (sums, &vectors) in fours.zip(columns.as_flattened().as_chunks().0) {
-        *sums = add_lanes(simd, vectors);
-    }
-    gradient
+    sums
 }
 
 /// The sum of each vector's lanes.
@@ -599,29 +580,24 @@ mod tests {
         let (stride, x_stride) = (rows + 1, rows + KERNEL);
         let x = noise.vectors::<S>(columns * x_stride);
         let deltas = [0; 2].map(|_| noise.vectors::<S>(columns * stride));
-        let taps = taps::<S>();
-        let mut sums = vec![simd.splat_f32s(0.0); COLUMNS * taps];
+        let before = noise.floats(2 * KERNEL);
+        let mut sums = before.clone();
         let of = |c: usize| Columns { values: &deltas[c], stride };
         let columns_of_x = Columns { values: &x, stride: x_stride };
-        for _ in 0..2 {
-            let places = [taps, 0];
-            let size = (rows, columns);
-            convolution_weights(simd, [of(0), of(1)], size, columns_of_x, &mut sums, places);
-        }
-        let gradients = columns_gradient(simd, &sums);
-        for (output, ours) in gradients[..2 * KERNEL].chunks(KERNEL).rev().enumerate() {
-            for (k, &ours) in ours.iter().enumerate() {
-                let mut naive = 0.0;
-                for (column, row) in (0..columns).flat_map(|c| (0..rows).map(move |r| (c, r))) {
-                    for l in 0..S::F32_LANES {
-                        let delta = lane::<S>(&deltas[output], column * stride + row, l);
-                        let x = lane::<S>(&x, column * x_stride + row + k, l);
-                        naive += 2.0 * f64::from(delta) * f64::from(x);
-                    }
+        let (size, places) = ((rows, columns), [KERNEL, 0]);
+        convolution_weights(simd, [of(0), of(1)], size, columns_of_x, &mut sums, places);
+        for (i, ours) in sums.into_iter().enumerate() {
+            let (output, k) = (1 - i / KERNEL, i % KERNEL);
+            let mut naive = f64::from(before[i]);
+            for (column, row) in (0..columns).flat_map(|c| (0..rows).map(move |r| (c, r))) {
+                for l in 0..S::F32_LANES {
+                    let delta = lane::<S>(&deltas[output], column * stride + row, l);
+                    let x = lane::<S>(&x, column * x_stride + row + k, l);
+                    naive += f64::from(delta) * f64::from(x);
                 }
-                let error = (f64::from(ours) - naive).abs();
-                assert!(error < 1e-4, "convolution_weights[{k}] is {ours}, not {naive}");
             }
+            let error = (f64::from(ours) - naive).abs();
+            assert!(error < 1e-4, "convolution_weights[{i}] is {ours}, not {naive}");
         }
     }
 

@@ -31,7 +31,7 @@ pub fn weights([a, b, c, d, e]: [f32; KERNEL]) -> [f32; PRODUCTS] {
 
 /// What the gradients of those give for the column.
 #[inline(always)]
-pub fn weights_gradient<S: Simd>(simd: S, w: [S::f32s; PRODUCTS]) -> [S::f32s; KERNEL] {
+fn weights_gradient<S: Simd>(simd: S, w: [S::f32s; PRODUCTS]) -> [S::f32s; KERNEL] {
     let half = simd.splat_f32s(0.5);
     let sum = simd.mul_f32s(half, simd.add_f32s(w[1], w[2]));
     let difference = simd.mul_f32s(half, simd.sub_f32s(w[1], w[2]));
@@ -150,22 +150,15 @@ pub fn correlate_transposed_group<S: Simd, const C: usize>(
     }
 }
 
-/// `kernels::convolution_weights`, but that `PRODUCTS` sums belong to a kernel's column:
-/// `weights_gradient` makes its gradient of them. The number of rows is even.
+/// The gradients, their lanes not yet added up, that `kernels::convolution_weights` adds to its sums.
 #[inline(always)]
 pub fn convolution_weights<S: Simd>(
     simd: S,
     deltas: [Columns<S::f32s>; 2],
     (rows, columns): (usize, usize),
     x: Columns<S::f32s>,
-    sums: &mut [S::f32s],
-    places: [usize; 2],
-) {
-    // In registers meanwhile.
-    let mut local = [[simd.splat_f32s(0.0); PRODUCTS]; 2];
-    for c in 0..2 {
-        local[c].copy_from_slice(&sums[places[c]..][..PRODUCTS]);
-    }
+) -> [[S::f32s; KERNEL]; 2] {
+    let mut sums = [[simd.splat_f32s(0.0); PRODUCTS]; 2];
     for column in 0..columns {
         let first = deltas[0].column(column, rows).as_chunks::<2>().0;
         let second = deltas[1].column(column, rows).as_chunks::<2>().0;
@@ -177,15 +170,13 @@ pub fn convolution_weights<S: Simd>(
             let x = inputs(simd, column);
             for product in 0..PRODUCTS {
                 for c in 0..2 {
-                    let (delta, sum) = (deltas[c][SUM_OF[product]], &mut local[c][product]);
+                    let (delta, sum) = (deltas[c][SUM_OF[product]], &mut sums[c][product]);
                     *sum = simd.mul_add_e_f32s(delta, x[product], *sum);
                 }
             }
         }
     }
-    for c in 0..2 {
-        sums[places[c]..][..PRODUCTS].copy_from_slice(&local[c]);
-    }
+    [weights_gradient(simd, sums[0]), weights_gradient(simd, sums[1])]
 }
 
 #[cfg(test)]
@@ -284,14 +275,11 @@ mod tests {
                 assert_near("correlate_transposed", at(&out, i, lane), naive.sum());
             }
 
-            let mut sums = vec![simd.splat_f32s(0.0); 2 * PRODUCTS];
             let column = |values, stride| Columns { values, stride };
             let of_outputs = [column(&deltas[..], ROWS), column(&deltas[ROWS..], ROWS)];
             let x_columns = column(&x[..], COLUMN);
-            convolution_weights(simd, of_outputs, (ROWS, 2), x_columns, &mut sums, [0, PRODUCTS]);
-            for output in 0..2 {
-                let sums = *sums[output * PRODUCTS..].first_chunk().unwrap();
-                let gradient = weights_gradient(simd, sums);
+            let gradients = convolution_weights(simd, of_outputs, (ROWS, 2), x_columns);
+            for (output, gradient) in gradients.into_iter().enumerate() {
                 for (k, lane) in (0..KERNEL).flat_map(|k| (0..S::F32_LANES).map(move |l| (k, l))) {
                     let places = (0..2).flat_map(|c| (0..ROWS).map(move |row| (c, row)));
                     let naive = places.map(|(c, row)| {

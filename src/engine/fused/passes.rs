@@ -2,7 +2,7 @@
 //! among the model's threads.
 
 use super::chunk::{Chunk, NetworkWeights, images_per_chunk, linear_sizes};
-use super::convolution::{ConvolutionWeights, PARAMETERS, SUMS, drain_sums, gradient_of_sums};
+use super::convolution::{ConvolutionWeights, PARAMETERS, SUMS, gradient_of_sums};
 use super::geometry::Geometry;
 use super::input::Loader;
 use super::kernels::many_registers;
@@ -239,8 +239,7 @@ impl LossAndGradient<'_> {
                             return failure.note(range.start, error);
                         }
                         *seen = loss_gradients(&mut chunk, &labels[range], labels.len());
-                        chunk.backward(&weights);
-                        drain_sums(simd, chunk.scratch.sums, sums);
+                        chunk.backward(&weights, sums);
                         panels::fill(simd, &shape, &chunk, panel);
                     }
                 },

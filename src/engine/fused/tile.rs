@@ -3,7 +3,7 @@
 //! Maps are [channel][row][column] of vectors, transformed ones as `convolution` wants them.
 
 use super::backward::ROWS1;
-use super::convolution::{ConvolutionWeights, WINDOWS, Windows, tap_sums, transform};
+use super::convolution::{ConvolutionWeights, WINDOWS, Windows, transform};
 use super::geometry::Geometry;
 use super::input::Source;
 use super::memory::take;
@@ -37,8 +37,6 @@ pub struct Scratch<'a, V> {
     /// (8 points, 6, columns1, 4 rows): four rows of the gradient before the first activation,
     /// transformed.
     pub rows1: &'a mut [V],
-    /// Sums for the gradient of the parameters, their lanes not yet added up.
-    pub sums: &'a mut [V],
 }
 
 impl<'a, V: Copy> Tile<'a, V> {
@@ -149,31 +147,25 @@ fn in_windows<V, const OUTPUTS: usize>(memory: &mut [V]) -> &mut [Windows<V, OUT
 }
 
 impl<'a, V> Scratch<'a, V> {
-    fn sizes<S: Simd<f32s = V>>(g: &Geometry, training: bool) -> [usize; 6] {
+    fn sizes(g: &Geometry, training: bool) -> [usize; 5] {
         let backward = [
             POINTS * CONV2_CHANNELS * g.plane2(),
             POINTS * CONV1_CHANNELS * g.height1 * g.columns2,
             POINTS * CONV1_CHANNELS * ROWS1 * g.columns1,
-            tap_sums::<S>(),
         ];
-        let [a, b, c, d] = if training { backward } else { [0; 4] };
-        [g.padded_width, CONV1_CHANNELS * g.width1, a, b, c, d]
+        let [a, b, c] = if training { backward } else { [0; 3] };
+        [g.padded_width, CONV1_CHANNELS * g.width1, a, b, c]
     }
 
-    pub fn vectors<S: Simd<f32s = V>>(g: &Geometry, training: bool) -> usize {
-        Self::sizes::<S>(g, training).iter().sum()
+    pub fn vectors(g: &Geometry, training: bool) -> usize {
+        Self::sizes(g, training).iter().sum()
     }
 
     /// Memory that was zero at first and only a scratch has written, at the same place.
     #[inline(always)]
-    pub fn new<S: Simd<f32s = V>>(
-        _: S,
-        g: &Geometry,
-        training: bool,
-        memory: &mut &'a mut [V],
-    ) -> Self {
-        let [row0, row1, gradient2, gradient1, rows1, sums] =
-            Self::sizes::<S>(g, training).map(|n| take(memory, n));
-        Scratch { row0, row1, gradient2, gradient1, rows1, sums }
+    pub fn new(g: &Geometry, training: bool, memory: &mut &'a mut [V]) -> Self {
+        let [row0, row1, gradient2, gradient1, rows1] =
+            Self::sizes(g, training).map(|n| take(memory, n));
+        Scratch { row0, row1, gradient2, gradient1, rows1 }
     }
 }

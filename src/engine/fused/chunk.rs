@@ -1,8 +1,7 @@
 //! A chunk of images, forward and backward through the whole network while it is in the cache.
 //!
-//! A chunk is one or two tiles, `T`. The convolutions take them one after the other, the linear layers side
-//! by side, [feature][tile], so that each weight that is loaded serves all. Vectors that bring 32 registers
-//! also multiply by a weight where it lies in memory: they do without the second tile, and its share of the cache.
+//! A chunk is two tiles, or one with AVX-512: `T`. The convolutions take them one after the
+//! other, the linear layers side by side, [feature][tile], so that each weight that is loaded serves both.
 
 use super::activations::{activate, slope};
 use super::convolution::{ConvolutionWeights, PARAMETERS};

@@ -10,9 +10,10 @@ use crate::architecture::KERNEL;
 use pulp::{Simd, bytemuck};
 use std::ops::Range;
 
-/// Whether these vectors come with 32 registers, not 16.
-pub const fn many_registers<S: Simd>() -> bool {
-    S::REGISTER_COUNT >= 32
+/// Whether these are the vectors of AVX-512. It has 32 registers, not 16, and its multiply-adds take a weight from
+/// where it lies in memory, so that nothing is gained by using it twice. NEON has the registers alone.
+pub const fn avx512<S: Simd>() -> bool {
+    S::REGISTER_COUNT >= 32 && S::F32_LANES >= 16
 }
 
 /// Outputs that one pass accumulates, of two positions or for two tiles.
@@ -49,12 +50,12 @@ pub struct Packed<const OUTPUTS: usize, const CHANNELS: usize> {
 /// What the kernels multiply by for each column of a convolution's kernel: its rows, or what `nested`
 /// makes of them.
 pub const fn taps<S: Simd>() -> usize {
-    if many_registers::<S>() { nested::PRODUCTS } else { KERNEL }
+    if avx512::<S>() { nested::PRODUCTS } else { KERNEL }
 }
 
 /// Calls `each` with every tap of a column.
 fn for_each_tap<S: Simd>(column: &[f32; KERNEL], each: impl FnMut((usize, f32))) {
-    if many_registers::<S>() {
+    if avx512::<S>() {
         nested::weights(*column).into_iter().enumerate().for_each(each);
     } else {
         column.iter().copied().enumerate().for_each(each);
@@ -96,7 +97,7 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Packed<OUTPUTS, CHANNELS> {
             let size = CHANNELS * taps::<S>();
             let weights = &self.weights[group.start * size..group.end * size];
             let out = &mut out[group];
-            if many_registers::<S>() {
+            if avx512::<S>() {
                 use nested::correlate_group;
                 for_group_of!(
                     out.len(),
@@ -154,7 +155,7 @@ pub struct PackedTransposed<const OUTPUTS: usize, const CHANNELS: usize> {
 const CHANNELS_BACK: usize = 2;
 
 const fn channels_back<S: Simd>() -> usize {
-    if many_registers::<S>() { nested::CHANNELS_BACK } else { CHANNELS_BACK }
+    if avx512::<S>() { nested::CHANNELS_BACK } else { CHANNELS_BACK }
 }
 
 impl<const OUTPUTS: usize, const CHANNELS: usize> PackedTransposed<OUTPUTS, CHANNELS> {
@@ -196,7 +197,7 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> PackedTransposed<OUTPUTS, CHAN
         let weights = self.weights.chunks_exact(OUTPUTS * taps::<S>() * group);
         for (weights, first) in weights.zip((0..CHANNELS).step_by(group)) {
             let out = (&mut out[first * channel_stride..], channel_stride);
-            if many_registers::<S>() {
+            if avx512::<S>() {
                 use nested::correlate_transposed_group as correlate;
                 correlate::<S, { nested::CHANNELS_BACK }>(simd, weights, deltas, rows, out);
             } else {
@@ -271,7 +272,7 @@ pub fn convolution_weights<S: Simd>(
     sums: &mut [f32],
     places: [usize; 2],
 ) {
-    let gradients = if many_registers::<S>() {
+    let gradients = if avx512::<S>() {
         nested::convolution_weights(simd, deltas, size, x)
     } else {
         plain_convolution_weights(simd, deltas, size, x)

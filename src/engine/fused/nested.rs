@@ -1,11 +1,12 @@
-//! The kernels of a convolution along its columns with fewer multiplications: two outputs of a column,
-//! one below the other, take 7 instead of 10.
+//! The kernels of a convolution with fewer multiplications along its columns too: two outputs, one below
+//! the other, take 7 of each column of a kernel instead of 10.
 //!
-//! Winograd's F(2, 3) on the kernel's first three rows and F(2, 2) on the other two (Lavin and Gray 2016),
-//! from the points 0, 1, -1, infinity and 0, 1, infinity. Products that go into the same outputs share a
-//! sum, so that four sums make two outputs. The transforms are additions, made in registers again and
-//! again, where a CPU has time for them beside its multiply-adds. But each weight serves one product, not two, and
-//! twice as many sums must be in registers: with 16 registers that takes longer than the plain kernels.
+//! Winograd's F(2, 3) on the first three rows and F(2, 2) on the other two (Lavin and Gray 2016), from the
+//! points 0, 1, -1, infinity and 0, 1, infinity. Products that go into the same outputs share a sum, so four
+//! sums make two outputs. What is left of the transforms is additions, which are made in registers, again
+//! for each group of outputs: a CPU makes them beside its multiply-adds. But a weight serves one product, not
+//! two, and twice as many sums must be kept: that pays with AVX-512 (`kernels::avx512`), and with 16 registers
+//! takes as long as the plain kernels or longer.
 
 use super::kernels::Columns;
 use crate::architecture::KERNEL;

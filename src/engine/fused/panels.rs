@@ -3,7 +3,7 @@
 //! images in their order, whoever computes it.
 
 use super::chunk::{Chunk, images_per_chunk, linear_sizes};
-use super::kernels::{OUTPUTS, many_registers};
+use super::kernels::{OUTPUTS, avx512};
 
 use super::memory::take;
 use crate::architecture::Architecture;
@@ -134,7 +134,7 @@ impl Panels<'_> {
         weights: &mut [f32],
         bias: &mut [f32],
     ) {
-        if many_registers::<S>() {
+        if avx512::<S>() {
             self.gradient_by::<S, T, MOST_OUTPUTS>(simd, layer, outputs, add, weights, bias);
         } else {
             self.gradient_by::<S, T, OUTPUTS>(simd, layer, outputs, add, weights, bias);

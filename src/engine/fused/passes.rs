@@ -5,7 +5,7 @@ use super::chunk::{Chunk, NetworkWeights, images_per_chunk, linear_sizes};
 use super::convolution::{ConvolutionWeights, PARAMETERS, SUMS, gradient_of_sums};
 use super::geometry::Geometry;
 use super::input::Loader;
-use super::kernels::many_registers;
+use super::kernels::avx512;
 use super::memory::{Memory, take};
 use super::panels::{self, MOST_OUTPUTS, PanelShape, Panels};
 use super::single::{self, Single};
@@ -116,7 +116,7 @@ impl WithSimd for Logits<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Result<()> {
-        if many_registers::<S>() { self.run::<S, 1>(simd) } else { self.run::<S, 2>(simd) }
+        if avx512::<S>() { self.run::<S, 1>(simd) } else { self.run::<S, 2>(simd) }
     }
 }
 
@@ -193,7 +193,7 @@ impl WithSimd for LossAndGradient<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Result<Seen> {
-        if many_registers::<S>() { self.run::<S, 1>(simd) } else { self.run::<S, 2>(simd) }
+        if avx512::<S>() { self.run::<S, 1>(simd) } else { self.run::<S, 2>(simd) }
     }
 }
 

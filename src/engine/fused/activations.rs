@@ -143,8 +143,9 @@ fn horner<S: Simd, const N: usize, const TERMS: usize>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::every_level;
     use super::*;
-    use pulp::{Arch, WithSimd, bytemuck};
+    use pulp::{WithSimd, bytemuck};
 
     struct Activate<'a>(Activation, &'a [f32]);
 
@@ -171,7 +172,7 @@ mod tests {
             Activation::Tanh => x.tanh(),
             Activation::Relu => x.max(0.0),
         };
-        for arch in [Arch::new(), Arch::Scalar] {
+        for arch in every_level() {
             for activation in [Activation::Sigmoid, Activation::Tanh, Activation::Relu] {
                 for (x, y) in x.iter().zip(arch.dispatch(Activate(activation, &x))) {
                     let expected = exact(activation, f64::from(*x));
@@ -186,7 +187,7 @@ mod tests {
 
     #[test]
     fn infinities_saturate_and_nan_stays() {
-        for arch in [Arch::new(), Arch::Scalar] {
+        for arch in every_level() {
             let run = |activation| {
                 arch.dispatch(Activate(activation, &[f32::NEG_INFINITY, f32::INFINITY, f32::NAN]))
             };

@@ -422,8 +422,9 @@ fn linear_inputs_group<S: Simd, const T: usize, const A: usize>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::every_level;
     use super::*;
-    use pulp::{Arch, WithSimd, bytemuck};
+    use pulp::{WithSimd, bytemuck};
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
@@ -604,7 +605,7 @@ mod tests {
 
     #[test]
     fn every_kernel_is_its_naive_twin() {
-        for arch in [Arch::Scalar, Arch::new()] {
+        for arch in every_level() {
             arch.dispatch(Everything);
         }
     }

@@ -223,6 +223,19 @@ fn contiguous_mut<'a>(
     }
 }
 
+/// Every kind of vectors that this CPU has, and none.
+#[cfg(test)]
+fn every_level() -> Vec<Arch> {
+    let mut levels = vec![Arch::Scalar];
+    #[cfg(target_arch = "x86_64")]
+    levels.extend(pulp::x86::V3::try_new().map(Arch::V3));
+    #[cfg(target_arch = "x86_64")]
+    levels.extend(pulp::x86::V4::try_new().map(Arch::V4));
+    #[cfg(target_arch = "aarch64")]
+    levels.extend(pulp::aarch64::Neon::try_new().map(Arch::Neon));
+    levels
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -381,18 +394,6 @@ mod tests {
                 assert_eq!((error.code, &*error.message), (Code::NonFinite, &*named));
             }
         }
-    }
-
-    /// Every kind of vectors that this CPU has, and none.
-    fn every_level() -> Vec<Arch> {
-        let mut levels = vec![Arch::Scalar];
-        #[cfg(target_arch = "x86_64")]
-        levels.extend(pulp::x86::V3::try_new().map(Arch::V3));
-        #[cfg(target_arch = "x86_64")]
-        levels.extend(pulp::x86::V4::try_new().map(Arch::V4));
-        #[cfg(target_arch = "aarch64")]
-        levels.extend(pulp::aarch64::Neon::try_new().map(Arch::Neon));
-        levels
     }
 
     #[test]

@@ -182,8 +182,9 @@ pub fn convolution_weights<S: Simd>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::every_level;
     use super::*;
-    use pulp::{Arch, Scalar, WithSimd, bytemuck};
+    use pulp::{Scalar, WithSimd, bytemuck};
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
@@ -295,7 +296,7 @@ mod tests {
 
     #[test]
     fn the_kernels_are_the_plain_ones_with_any_vectors() {
-        for arch in [Arch::Scalar, Arch::new()] {
+        for arch in every_level() {
             arch.dispatch(Kernels);
         }
     }

@@ -254,8 +254,9 @@ fn dot_products_group<S: Simd, const A: usize>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::every_level;
     use super::*;
-    use pulp::{Arch, WithSimd};
+    use pulp::WithSimd;
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
@@ -292,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_linear_layer_is_its_naive_twin_on_every_tail() {
-        for arch in [Arch::Scalar, Arch::new()] {
+        for arch in every_level() {
             for inputs in (1..=40).chain([84, 400]) {
                 for outputs in [1, 2, 5, 6, 7, 10, 16, 23] {
                     arch.dispatch(Linear { inputs, outputs });
@@ -342,7 +343,7 @@ mod tests {
 
     #[test]
     fn outputs_in_lanes_are_their_naive_twin_for_every_number_of_columns() {
-        for arch in [Arch::Scalar, Arch::new()] {
+        for arch in every_level() {
             arch.dispatch(Correlate::<1>);
             arch.dispatch(Correlate::<2>);
             arch.dispatch(Correlate::<3>);

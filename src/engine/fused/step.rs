@@ -105,6 +105,7 @@ fn apply(step: Step, now: Rows<&[f32]>, gradient: &[f32], next: Rows<&mut [f32]>
 
 #[cfg(test)]
 mod tests {
+    use super::super::every_level;
     use super::*;
     use crate::optimizer::Optimizer;
     use candle_core::{Device, Tensor};
@@ -131,7 +132,7 @@ mod tests {
                     let oracle = Tensor::from_slice(&gradient, n, &Device::Cpu).unwrap();
                     let oracle = rule.apply(&tensor, &oracle).unwrap();
                     let oracle: Vec<f32> = oracle.flatten_all().unwrap().to_vec1().unwrap();
-                    for arch in [Arch::new(), Arch::Scalar] {
+                    for arch in every_level() {
                         let mut next = vec![0.0; rows * n];
                         let next = &mut next;
                         let (now, gradient) = (&*now, &*gradient);

@@ -394,6 +394,8 @@ int main(int argc, char **argv)
             fit(preset, threads, seconds);
         } else if (sscanf(line, "peak %lf", &seconds) == 1) {
             peak(threads, seconds);
+        } else if (strcmp(line, "ready\n") == 0) {
+            puts("{}");
         } else if (strcmp(line, "info\n") == 0) {
             printf("{\"version\": \"%s\", \"build\": \"%s\"}\n", lenet_version(), lenet_build_info());
         } else {

@@ -7,6 +7,7 @@ A worker reads a command a line on stdin and answers each with a line of JSON on
     latency PRESET SIDE SECONDS         of predicting one image, call by call        -> median_us, p99_us
     fit PRESET SECONDS                  an epoch of Fashion-MNIST, shuffled, batch 256,
                                         or what of it goes into SECONDS              -> images, seconds
+    ready                               nothing, once the worker can begin
 
 Making models and data, and a warm-up, come before the clock starts. What a worker cannot do here it answers with
 `unavailable` and the reason.
@@ -89,10 +90,12 @@ def serve(**commands):
     """Answers stdin's commands until it ends. Arguments are numbers, but for the preset, which comes first."""
     gc.disable()  # a collection would land in some rival's call, and lenet has none
     for line in sys.stdin:
-        name, preset, *numbers = line.split()
-        *sizes, seconds = numbers
-        try:
-            answer = commands[name](preset, *map(int, sizes), float(seconds))
-        except Unavailable as reason:
-            answer = {"unavailable": str(reason)}
+        name, *arguments = line.split()
+        answer = {}
+        if name != "ready":
+            preset, *sizes, seconds = arguments
+            try:
+                answer = commands[name](preset, *map(int, sizes), float(seconds))
+            except Unavailable as reason:
+                answer = {"unavailable": str(reason)}
         print(json.dumps(answer), flush=True)

@@ -49,13 +49,13 @@ pub struct Packed<const OUTPUTS: usize, const CHANNELS: usize> {
 
 /// What the kernels multiply by for each column of a convolution's kernel: its rows, or what `nested`
 /// makes of them.
-pub const fn taps<S: Simd>() -> usize {
-    if avx512::<S>() { nested::PRODUCTS } else { KERNEL }
+const fn taps(nested: bool) -> usize {
+    if nested { nested::PRODUCTS } else { KERNEL }
 }
 
 /// Calls `each` with every tap of a column.
-fn for_each_tap<S: Simd>(column: &[f32; KERNEL], each: impl FnMut((usize, f32))) {
-    if avx512::<S>() {
+fn for_each_tap(nested: bool, column: &[f32; KERNEL], each: impl FnMut((usize, f32))) {
+    if nested {
         nested::weights(*column).into_iter().enumerate().for_each(each);
     } else {
         column.iter().copied().enumerate().for_each(each);
@@ -68,15 +68,20 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Packed<OUTPUTS, CHANNELS> {
         Packed { weights: vec![0.0; OUTPUTS * CHANNELS * nested::PRODUCTS] }
     }
 
+    /// With one channel the additions would be as many as the multiply-adds that they save.
+    const fn nested<S: Simd>() -> bool {
+        avx512::<S>() && CHANNELS > 1
+    }
+
     /// Sets the column of every `weight(output, channel)`.
     pub fn fill<S: Simd>(&mut self, weight: impl Fn(usize, usize) -> [f32; KERNEL]) {
-        let mut rest = &mut *self.weights;
+        let (mut rest, nested) = (&mut *self.weights, Self::nested::<S>());
         for group in groups(OUTPUTS) {
             for channel in 0..CHANNELS {
-                let places = take(&mut rest, taps::<S>() * group.len());
+                let places = take(&mut rest, taps(nested) * group.len());
                 for (a, output) in group.clone().enumerate() {
                     let set = |(tap, weight)| places[tap * group.len() + a] = weight;
-                    for_each_tap::<S>(&weight(output, channel), set);
+                    for_each_tap(nested, &weight(output, channel), set);
                 }
             }
         }
@@ -94,10 +99,10 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Packed<OUTPUTS, CHANNELS> {
         out: &mut [[S::f32s; 2]; OUTPUTS],
     ) {
         for group in groups(OUTPUTS) {
-            let size = CHANNELS * taps::<S>();
+            let size = CHANNELS * taps(Self::nested::<S>());
             let weights = &self.weights[group.start * size..group.end * size];
             let out = &mut out[group];
-            if avx512::<S>() {
+            if Self::nested::<S>() {
                 use nested::correlate_group;
                 for_group_of!(
                     out.len(),
@@ -173,10 +178,10 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> PackedTransposed<OUTPUTS, CHAN
         let (mut rest, group) = (&mut *self.weights, channels_back::<S>());
         for first in (0..CHANNELS).step_by(group) {
             for output in 0..OUTPUTS {
-                let places = take(&mut rest, taps::<S>() * group);
+                let places = take(&mut rest, taps(avx512::<S>()) * group);
                 for c in 0..group {
                     let set = |(tap, weight)| places[tap * group + c] = weight;
-                    for_each_tap::<S>(&weight(output, first + c), set);
+                    for_each_tap(avx512::<S>(), &weight(output, first + c), set);
                 }
             }
         }
@@ -194,7 +199,7 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> PackedTransposed<OUTPUTS, CHAN
         (out, channel_stride): (&mut [S::f32s], usize),
     ) {
         let group = channels_back::<S>();
-        let weights = self.weights.chunks_exact(OUTPUTS * taps::<S>() * group);
+        let weights = self.weights.chunks_exact(OUTPUTS * taps(avx512::<S>()) * group);
         for (weights, first) in weights.zip((0..CHANNELS).step_by(group)) {
             let out = (&mut out[first * channel_stride..], channel_stride);
             if avx512::<S>() {

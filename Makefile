@@ -25,7 +25,7 @@ BENCH := target/bench
 BENCH_VENV := target/bench-venv
 
 .DEFAULT_GOAL := all
-.PHONY: all help check fuzz coverage races torture cuda check-cuda install install-cuda uninstall reference bench \
+.PHONY: all help check fuzz coverage races neon torture cuda check-cuda install install-cuda uninstall reference bench \
     bench-kernels clean
 
 all:
@@ -38,6 +38,7 @@ help:
 	@echo 'fuzz       hostile files and calls, FUZZ_SECONDS=$(FUZZ_SECONDS) for each of three targets'
 	@echo 'coverage   the lines of the library that its tests run; fails where it is too little'
 	@echo 'races      ThreadSanitizer over a model that many threads use, and over a race that it must find'
+	@echo 'neon       the engine and its numbers on an emulated ARM'
 	@echo 'torture    the tests of promises to the host for hours'
 	@echo 'cuda       $(CUDA)/liblenet_cuda.so.1, for models on NVIDIA GPUs (downloads the toolkit; 20 minutes)'
 	@echo 'check-cuda build and test it; the tests that need a GPU run where there is one'
@@ -185,6 +186,18 @@ races:
 	$(RACE_TEST) --nocapture
 	! $(RACE_TEST) --ignored two_threads_write_one_buffer >$(RACES)/seeded.log 2>&1
 	grep 'ThreadSanitizer: data race' $(RACES)/seeded.log
+
+# NEON without an ARM: a library for Rust, a compiler to link with and an emulator.
+NEON_TOOLS := aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu aarch64-linux-gnu-gcc:libc6-dev-arm64-cross \
+    qemu-aarch64:qemu-user
+NEON := aarch64-unknown-linux-gnu
+
+neon: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER := aarch64-linux-gnu-gcc
+neon: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER := qemu-aarch64 -L /usr/aarch64-linux-gnu
+neon:
+	@$(MAKE) --no-print-directory check-tools TOOLS='$(NEON_TOOLS)'
+	rustup target add $(NEON)
+	$(CARGO) test --release --locked --target $(NEON) --lib --test reference
 
 # ---- CUDA: built without a GPU, with NVIDIA's toolkit from PyPI
 

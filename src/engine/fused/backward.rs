@@ -13,10 +13,11 @@ use pulp::Simd;
 pub const ROWS1: usize = 4;
 
 impl<V: Copy> Tile<'_, V> {
-    /// From the features' gradient, `stride` apart; adds to the sums for the parameters' gradient.
+    /// From the features' gradient, `stride` apart; adds to the sums for the parameters' gradient. The
+    /// transformed first pooled map becomes its own gradient: it is not needed again, and is in the cache.
     #[inline(always)]
     pub fn backward<S: Simd<f32s = V>>(
-        &self,
+        &mut self,
         simd: S,
         g: &Geometry,
         weights: &ConvolutionWeights,
@@ -24,14 +25,14 @@ impl<V: Copy> Tile<'_, V> {
         (features, stride): (&[V], usize),
         sums: &mut [f32],
     ) {
-        let Scratch { row1, gradient2, gradient1, rows1, .. } = scratch;
+        let Scratch { row1, gradient2, rows1, .. } = scratch;
         let [(weights1, bias1), (weights2, bias2)] = layers(sums, POINTS * KERNEL);
         self.pooling2(simd, g, (features, stride), gradient2);
         let mut bias = [simd.splat_f32s(0.0); CONV2_CHANNELS];
         add_outputs(simd, gradient2, g.plane2(), &mut bias);
         add_lanes(simd, &bias, bias2);
-        self.convolution2(simd, g, weights, gradient2, weights2, gradient1);
-        self.convolution1(simd, g, gradient1, [row1, rows1], (weights1, bias1));
+        self.convolution2(simd, g, weights, gradient2, weights2);
+        self.convolution1(simd, g, [row1, rows1], (weights1, bias1));
     }
 
     /// Back through the second pooling and activation.
@@ -61,16 +62,15 @@ impl<V: Copy> Tile<'_, V> {
         }
     }
 
-    /// The second convolution, point by point: its weights, two outputs at a time, and its input.
+    /// The second convolution, point by point: its weights, two outputs at a time, and then its input.
     #[inline(always)]
     fn convolution2<S: Simd<f32s = V>>(
-        &self,
+        &mut self,
         simd: S,
         g: &Geometry,
         weights: &ConvolutionWeights,
         gradient2: &[V],
         sums: &mut [f32],
-        gradient1: &mut [V],
     ) {
         let ([_, plane1], plane2) = (g.planes(), g.plane2());
         for (point, gradient2) in gradient2.chunks_exact(CONV2_CHANNELS * plane2).enumerate() {
@@ -92,20 +92,19 @@ impl<V: Copy> Tile<'_, V> {
             }
             for column in 0..columns {
                 let deltas = (&gradient2[column * g.height2..], plane2);
-                let out = (&mut gradient1[map(0) + column * g.height1..], plane1);
+                let out = (&mut self.transformed1[map(0) + column * g.height1..], plane1);
                 weights.conv2_back[point].correlate_transposed(simd, deltas, g.height2, out);
             }
         }
     }
 
-    /// Row by row back from the transformed map, through the first pooling and activation, to the
+    /// Row by row back from the transformed map's gradient, through the first pooling and activation, to the
     /// weights of the first convolution.
     #[inline(always)]
     fn convolution1<S: Simd<f32s = V>>(
         &self,
         simd: S,
         g: &Geometry,
-        gradient1: &[V],
         [row1, rows1]: [&mut [V]; 2],
         (sums, bias): (&mut [f32], &mut [f32]),
     ) {
@@ -119,7 +118,7 @@ impl<V: Copy> Tile<'_, V> {
                     let mut m = [simd.splat_f32s(0.0); POINTS];
                     for (point, m) in m.iter_mut().enumerate() {
                         let map = (point * CONV1_CHANNELS + channel) * plane1;
-                        *m = gradient1[map + column * g.height1 + y];
+                        *m = self.transformed1[map + column * g.height1 + y];
                     }
                     let row = &mut row1[column * winograd::OUTPUTS..];
                     if g.windows2(column).len() == WINDOWS {

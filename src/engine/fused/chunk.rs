@@ -165,7 +165,7 @@ impl<'a, S: Simd, const T: usize> Chunk<'a, S, T> {
             }
         }
         sums.fill(0.0);
-        for (t, tile) in self.tiles.iter().enumerate().take(self.used) {
+        for (t, tile) in self.tiles.iter_mut().enumerate().take(self.used) {
             let features = (&self.gradients[0][t..], T);
             tile.backward(simd, g, weights.convolutions, &mut self.scratch, features, sums);
         }

@@ -32,8 +32,6 @@ pub struct Scratch<'a, V> {
     pub row1: &'a mut [V],
     /// (8 points, 16, columns2, height2): gradient before the second activation, transformed.
     pub gradient2: &'a mut [V],
-    /// (8 points, 6, columns2, height1): gradient of the transformed first pooled map.
-    pub gradient1: &'a mut [V],
     /// (8 points, 6, columns1, 4 rows): four rows of the gradient before the first activation,
     /// transformed.
     pub rows1: &'a mut [V],
@@ -147,14 +145,11 @@ fn in_windows<V, const OUTPUTS: usize>(memory: &mut [V]) -> &mut [Windows<V, OUT
 }
 
 impl<'a, V> Scratch<'a, V> {
-    fn sizes(g: &Geometry, training: bool) -> [usize; 5] {
-        let backward = [
-            POINTS * CONV2_CHANNELS * g.plane2(),
-            POINTS * CONV1_CHANNELS * g.height1 * g.columns2,
-            POINTS * CONV1_CHANNELS * ROWS1 * g.columns1,
-        ];
-        let [a, b, c] = if training { backward } else { [0; 3] };
-        [g.padded_width, CONV1_CHANNELS * g.width1, a, b, c]
+    fn sizes(g: &Geometry, training: bool) -> [usize; 4] {
+        let backward =
+            [POINTS * CONV2_CHANNELS * g.plane2(), POINTS * CONV1_CHANNELS * ROWS1 * g.columns1];
+        let [a, b] = if training { backward } else { [0; 2] };
+        [g.padded_width, CONV1_CHANNELS * g.width1, a, b]
     }
 
     pub fn vectors(g: &Geometry, training: bool) -> usize {
@@ -164,8 +159,7 @@ impl<'a, V> Scratch<'a, V> {
     /// Memory that was zero at first and only a scratch has written, at the same place.
     #[inline(always)]
     pub fn new(g: &Geometry, training: bool, memory: &mut &'a mut [V]) -> Self {
-        let [row0, row1, gradient2, gradient1, rows1] =
-            Self::sizes(g, training).map(|n| take(memory, n));
-        Scratch { row0, row1, gradient2, gradient1, rows1 }
+        let [row0, row1, gradient2, rows1] = Self::sizes(g, training).map(|n| take(memory, n));
+        Scratch { row0, row1, gradient2, rows1 }
     }
 }

@@ -1,8 +1,9 @@
 //! Pixels into lanes: converted, normalized and gathered in one go.
 
+use super::kernels::avx512;
 use crate::architecture::CONV1_PADDING;
 use crate::engine::{Images, Normalization, Pixels};
-use pulp::Simd;
+use pulp::{Simd, bytemuck};
 
 /// Lanes of the longest vectors.
 const MOST_LANES: usize = 16;
@@ -47,7 +48,7 @@ impl Source<'_> {
         }
     }
 
-    /// Pixel by pixel into the lanes; those that the row is outside of see zero.
+    /// Into the lanes; those that the row is outside of see zero.
     #[inline(always)]
     fn gather<S: Simd, P: Copy>(
         &self,
@@ -72,14 +73,105 @@ impl Source<'_> {
         if inside == [0.0; MOST_LANES] {
             return false;
         }
-        let inside = S::as_simd_f32s(&inside).0[0];
-        for (x, place) in out[CONV1_PADDING..][..width].iter_mut().enumerate() {
-            let mut values = [0.0; MOST_LANES];
-            for lane in 0..S::F32_LANES {
-                values[lane] = value(rows[lane][x]);
+        let out = &mut out[CONV1_PADDING..][..width];
+        if avx512::<S>() {
+            transposed(simd, &rows, out, value);
+        } else {
+            pixel_by_pixel::<S, P>(&rows, out, value);
+        }
+        if inside[..S::F32_LANES].contains(&0.0) {
+            let inside = S::as_simd_f32s(&inside).0[0];
+            for place in out {
+                *place = simd.mul_f32s(*place, inside);
             }
-            *place = simd.mul_f32s(S::as_simd_f32s(&values).0[0], inside);
         }
         true
+    }
+}
+
+/// Pixel `x` of each row into vector `x`.
+#[inline(always)]
+fn pixel_by_pixel<S: Simd, P: Copy>(
+    rows: &[&[P]; MOST_LANES],
+    out: &mut [S::f32s],
+    value: impl Fn(P) -> f32,
+) {
+    for (x, place) in out.iter_mut().enumerate() {
+        let mut values = [0.0; MOST_LANES];
+        for lane in 0..S::F32_LANES {
+            values[lane] = value(rows[lane][x]);
+        }
+        *place = S::as_simd_f32s(&values).0[0];
+    }
+}
+
+/// The same by squares of four rows and four pixels, which takes less time where rows are many.
+#[inline(always)]
+fn transposed<S: Simd, P: Copy>(
+    simd: S,
+    rows: &[&[P]; MOST_LANES],
+    out: &mut [S::f32s],
+    value: impl Fn(P) -> f32,
+) {
+    let (width, lanes) = (out.len(), S::F32_LANES);
+    for first in (0..width).step_by(lanes) {
+        // The last ones of a row once more, rather than fewer than a vector holds.
+        let first = first.min(width - lanes);
+        let places: &mut [f32] = bytemuck::cast_slice_mut(&mut out[first..][..lanes]);
+        let places = places.as_chunks_mut::<4>().0;
+        for (i, rows) in rows[..lanes].as_chunks::<4>().0.iter().enumerate() {
+            let mut images = [simd.splat_f32s(0.0); 4];
+            for (image, row) in images.iter_mut().zip(rows) {
+                let mut values = [0.0; MOST_LANES];
+                for (place, &pixel) in values.iter_mut().zip(&row[first..][..lanes]) {
+                    *place = value(pixel);
+                }
+                *image = S::as_simd_f32s(&values).0[0];
+            }
+            // Of every four pixels the first, of all four rows; the second; ...
+            for (k, fours) in simd.deinterleave_shfl_f32s(images).into_iter().enumerate() {
+                let fours = [fours];
+                let fours = bytemuck::cast_slice::<_, f32>(&fours).as_chunks::<4>().0;
+                for (j, &four) in fours.iter().enumerate() {
+                    places[(4 * j + k) * (lanes / 4) + i] = four;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::every_level;
+    use super::*;
+    use pulp::WithSimd;
+
+    struct Rows(usize);
+
+    impl WithSimd for Rows {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            if S::F32_LANES < 4 {
+                return; // no squares
+            }
+            let pixels: Vec<u8> = (0..MOST_LANES * self.0).map(|i| (i * i % 251) as u8).collect();
+            let rows = std::array::from_fn(|lane| &pixels[lane * self.0..][..self.0]);
+            let mut out = [vec![simd.splat_f32s(7.0); self.0], vec![simd.splat_f32s(9.0); self.0]];
+            pixel_by_pixel::<S, u8>(&rows, &mut out[0], f32::from);
+            transposed(simd, &rows, &mut out[1], f32::from);
+            let [naive, ours] = out.each_ref().map(|out| bytemuck::cast_slice::<_, f32>(out));
+            assert_eq!(ours, naive);
+        }
+    }
+
+    #[test]
+    fn rows_are_transposed_for_every_width() {
+        for level in every_level() {
+            for width in (16..=64).step_by(4) {
+                level.dispatch(Rows(width));
+            }
+        }
     }
 }

@@ -213,3 +213,39 @@ fn add_products<S: Simd, const T: usize, const A: usize>(
     }
     *sums = local;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::every_level;
+    use super::*;
+    use pulp::WithSimd;
+
+    struct Features<const T: usize>(usize);
+
+    impl<const T: usize> WithSimd for Features<T> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            if S::F32_LANES < SIDE {
+                return; // no squares
+            }
+            let (block, images) = (T * S::F32_LANES, images_per_chunk::<S, T>());
+            let from: Vec<f32> = (0..self.0 * images).map(|i| i as f32).collect();
+            let mut out = [0, 1].map(|_| vec![-1.0; self.0.next_multiple_of(block) * images]);
+            transpose(&from, images, block, &mut out[0]);
+            transpose_squares::<S, T>(simd, bytemuck::cast_slice(&from), &mut out[1]);
+            assert!(out[0] == out[1]);
+        }
+    }
+
+    #[test]
+    fn features_are_transposed_for_every_number_of_squares() {
+        for level in every_level() {
+            for features in (4..=68).step_by(4) {
+                level.dispatch(Features::<1>(features));
+                level.dispatch(Features::<2>(features));
+            }
+        }
+    }
+}

@@ -18,9 +18,6 @@ use std::time::{Duration, Instant};
 
 const KERNEL: usize = 5;
 
-/// Sums for a kernel's column, whatever the vectors.
-const MOST_TAPS: usize = 7;
-
 /// One call's worth of work.
 trait Kernel {
     /// Multiply-adds as elements, of a plain convolution also where the kernel makes do with fewer; or
@@ -197,7 +194,7 @@ impl ConvolutionWeights {
     fn new(rows: usize, columns: usize) -> Self {
         let deltas = [noise(rows * columns), noise(rows * columns)];
         let x = noise((rows + KERNEL) * columns);
-        ConvolutionWeights { deltas, x, sums: noise(2 * MOST_TAPS), rows, columns }
+        ConvolutionWeights { deltas, x, sums: noise(1), rows, columns }
     }
 }
 
@@ -213,12 +210,17 @@ impl Kernel for ConvolutionWeights {
         let first = Columns { values: &first.get_mut()[..rows * columns], stride: rows };
         let second = Columns { values: &second.get_mut()[..rows * columns], stride: rows };
         let x = Columns { values: self.x.get_mut(), stride: rows + KERNEL };
-        let sums: &mut [S::f32s] = self.sums.get_mut();
-        convolution_weights(simd, [first, second], (rows, columns), x, sums, [0, MOST_TAPS]);
+        let sums = self.sums.get_mut::<f32>();
+        convolution_weights(simd, [first, second], (rows, columns), x, sums, [0, KERNEL]);
     }
 }
 
-/// A linear layer for two vectors of images, or its inputs' gradient.
+/// Tiles of a chunk with vectors of so many lanes: with AVX-512 one.
+const fn tiles(lanes: usize) -> usize {
+    if lanes == 16 { 1 } else { 2 }
+}
+
+/// A linear layer for the images of a chunk, or its inputs' gradient.
 struct Linear {
     weights: Memory,
     bias: Memory,
@@ -238,19 +240,30 @@ impl Linear {
 
 impl Kernel for Linear {
     fn work(&self, lanes: u64) -> Throughput {
-        Throughput::Elements((2 * self.sizes.0 * self.sizes.1) as u64 * lanes)
+        let tiles = tiles(lanes as usize) as u64;
+        Throughput::Elements((self.sizes.0 * self.sizes.1) as u64 * tiles * lanes)
     }
 
     #[inline(always)]
     fn run<S: Simd>(&mut self, simd: S) {
+        match tiles(S::F32_LANES) {
+            1 => self.run_tiles::<S, 1>(simd),
+            _ => self.run_tiles::<S, 2>(simd),
+        }
+    }
+}
+
+impl Linear {
+    #[inline(always)]
+    fn run_tiles<S: Simd, const T: usize>(&mut self, simd: S) {
         let (inputs, outputs) = self.sizes;
         let weights = &self.weights.get_mut::<f32>()[..inputs * outputs];
-        let x = &mut self.inputs.get_mut()[..2 * inputs];
-        let out = &mut self.outputs.get_mut()[..2 * outputs];
+        let x = &mut self.inputs.get_mut()[..T * inputs];
+        let out = &mut self.outputs.get_mut()[..T * outputs];
         if self.backward {
-            linear_inputs(simd, weights, out, x);
+            linear_inputs::<S, T>(simd, weights, out, x);
         } else {
-            linear(simd, weights, &self.bias.get_mut::<f32>()[..outputs], x, out);
+            linear::<S, T>(simd, weights, &self.bias.get_mut::<f32>()[..outputs], x, out);
         }
     }
 }
@@ -269,7 +282,8 @@ const OUTPUTS: usize = 120;
 impl LinearWeights {
     fn new(images: usize) -> Self {
         // As many as any vectors ask for.
-        let panels = noise(images.div_ceil(2) * PanelShape::new::<Scalar>(classic()).floats() / 8);
+        let panels =
+            noise(images.div_ceil(2) * PanelShape::new::<Scalar, 2>(classic()).floats() / 8);
         LinearWeights { panels, gradient: noise(INPUTS * OUTPUTS / 16), bias: noise(8), images }
     }
 }
@@ -281,12 +295,22 @@ impl Kernel for LinearWeights {
 
     #[inline(always)]
     fn run<S: Simd>(&mut self, simd: S) {
-        let shape = PanelShape::new::<S>(classic());
-        let panels = &self.panels.get_mut()[..self.images / (2 * S::F32_LANES) * shape.floats()];
+        match tiles(S::F32_LANES) {
+            1 => self.run_tiles::<S, 1>(simd),
+            _ => self.run_tiles::<S, 2>(simd),
+        }
+    }
+}
+
+impl LinearWeights {
+    #[inline(always)]
+    fn run_tiles<S: Simd, const T: usize>(&mut self, simd: S) {
+        let shape = PanelShape::new::<S, T>(classic());
+        let panels = &self.panels.get_mut()[..self.images / (T * S::F32_LANES) * shape.floats()];
         let panels = Panels { shape, panels, images: self.images };
         let gradient = &mut self.gradient.get_mut()[..INPUTS * OUTPUTS];
         let bias = &mut self.bias.get_mut()[..OUTPUTS];
-        panels.gradient(simd, 0, 0..black_box(OUTPUTS), false, gradient, bias);
+        panels.gradient::<S, T>(simd, 0, 0..black_box(OUTPUTS), false, gradient, bias);
     }
 }
 

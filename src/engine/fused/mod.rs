@@ -408,6 +408,35 @@ mod tests {
     }
 
     #[test]
+    fn what_a_batch_that_diverged_left_behind_changes_nothing() {
+        for architecture in every_combination(16, 20, 5) {
+            let weights = made_weights(architecture, 3);
+            let diverged = vec![f32::NAN; architecture.parameter_count()];
+            let diverged = Values::on(&Device::Cpu, &[&diverged]).unwrap();
+            let diverged = Weights::new(architecture, diverged);
+            for level in every_level() {
+                let used = FusedEngine::new(level, 1, NORMALIZATION);
+                let run = |engine: &FusedEngine, weights: &Weights, n: usize| {
+                    let (pixels, labels) = made_batch(architecture, n, 7);
+                    let pixels = Pixels::Byte(&pixels);
+                    let images = Images { pixels, size: architecture.pixels(), order: None };
+                    let mut logits = vec![0.0; n * architecture.classes()];
+                    engine.logits(weights, &images, 0..n, &mut logits).unwrap();
+                    let gradient = zeros(architecture);
+                    engine.gradient(weights, &images, &labels, &gradient).unwrap();
+                    (logits, gradient.row(0).unwrap())
+                };
+                for n in [1, 3, 8, 9, 17] {
+                    run(&used, &diverged, 32);
+                    let fresh = FusedEngine::new(level, 1, NORMALIZATION);
+                    let (ours, expected) = (run(&used, &weights, n), run(&fresh, &weights, n));
+                    assert!(ours == expected, "{architecture:?}, {level:?}, {n} images");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn the_number_of_threads_changes_no_bit() {
         for architecture in every_combination(16, 20, 5) {
             let weights = made_weights(architecture, 3);

@@ -180,10 +180,11 @@ impl Panels<'_> {
             }
         }
         for (output, bias) in outputs.zip(bias) {
-            // Those of lanes without an image are zero.
             let mut sum = simd.splat_f32s(0.0);
-            for (deltas, _) in self.parts(first_output + output * images, images) {
-                for &deltas in bytemuck::cast_slice::<_, S::f32s>(deltas) {
+            for (deltas, n) in self.parts(first_output + output * images, images) {
+                // A tile's lanes without an image have zero. One without any image has what was there before.
+                let used = n.div_ceil(S::F32_LANES);
+                for &deltas in &bytemuck::cast_slice::<_, S::f32s>(deltas)[..used] {
                     sum = simd.add_f32s(sum, deltas);
                 }
             }

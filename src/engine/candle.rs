@@ -3,8 +3,9 @@
 //!
 //! Large batches are cut into chunks so that memory does not grow with the batch. A device may be
 //! far away: a dataset that batches are picked from is copied there once, a chunk's loss and logits
-//! come back together, and a step says in one number whether it is finite. Candle's CPU operations run on thread pools that candle makes once a process; they do not survive fork(), so
-//! a child of a process that used them is refused rather than left hanging.
+//! come back together, and a step says in one number whether it is finite. Candle's CPU operations run
+//! on thread pools that candle makes once a process; they do not survive fork(), so a child of a process
+//! that used them is refused rather than left hanging.
 
 use super::{Engine, Images, Normalization, Order, Pixels, Seen, Values, argmax, chunks};
 use crate::architecture::Architecture;

@@ -10,8 +10,9 @@ use crate::architecture::KERNEL;
 use pulp::{Simd, bytemuck};
 use std::ops::Range;
 
-/// Whether these are the vectors of AVX-512. It has 32 registers, not 16, and its multiply-adds take a weight from
-/// where it lies in memory, so that nothing is gained by using it twice. NEON has the registers alone.
+/// Whether these are the vectors of AVX-512. It has 32 registers, not 16, and its multiply-adds take a
+/// weight from where it lies in memory, so that nothing is gained by using it twice. NEON has the
+/// registers alone.
 pub const fn avx512<S: Simd>() -> bool {
     S::REGISTER_COUNT >= 32 && S::F32_LANES >= 16
 }
@@ -103,11 +104,8 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Packed<OUTPUTS, CHANNELS> {
             let weights = &self.weights[group.start * size..group.end * size];
             let out = &mut out[group];
             if Self::nested::<S>() {
-                use nested::correlate_group;
-                for_group_of!(
-                    out.len(),
-                    correlate_group::<S>(simd, weights, x, channel_stride, out)
-                );
+                use nested::correlate_group as nested_group;
+                for_group_of!(out.len(), nested_group::<S>(simd, weights, x, channel_stride, out));
             } else {
                 for_group_of!(
                     out.len(),
@@ -203,8 +201,8 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> PackedTransposed<OUTPUTS, CHAN
         for (weights, first) in weights.zip((0..CHANNELS).step_by(group)) {
             let out = (&mut out[first * channel_stride..], channel_stride);
             if avx512::<S>() {
-                use nested::correlate_transposed_group as correlate;
-                correlate::<S, { nested::CHANNELS_BACK }>(simd, weights, deltas, rows, out);
+                use nested::correlate_transposed_group as nested_group;
+                nested_group::<S, { nested::CHANNELS_BACK }>(simd, weights, deltas, rows, out);
             } else {
                 correlate_transposed_group(simd, weights, deltas, rows, out);
             }

@@ -39,9 +39,9 @@ impl WithSimd for FusedStep<'_> {
             let next: Rows<&mut [f32]> = next.each_mut().map(|row| row.next().unwrap_or_default());
             (now, gradient, next)
         });
-        // Without averages a step takes less time than to share it.
+        // Without averages a step takes less time than to share it, with them than to wake a thread.
         let alone = step.optimizer.state_names().is_empty();
-        let threads = if alone { 1 } else { pool.threads_for(n.div_ceil(PIECE)) };
+        let threads = if alone { 1 } else { pool.threads_after(n.div_ceil(PIECE)) };
         let (queue, finite) = (Mutex::new(pieces), AtomicBool::new(true));
         run(
             simd,
@@ -137,6 +137,7 @@ mod tests {
                         let next = &mut next;
                         let (now, gradient) = (&*now, &*gradient);
                         let pool = &Pool::new(2);
+                        pool.run(2, &|| ());
                         let ours = FusedStep { step: rule, pool, now, gradient, next };
                         assert!(arch.dispatch(ours));
                         for (ours, oracle) in next.iter().zip(&oracle) {

@@ -37,12 +37,14 @@ type Job<'a> = &'a (dyn Fn() + Sync);
 
 pub struct Pool {
     threads: usize,
+    /// Of the latest job.
+    latest: AtomicUsize,
     crew: Mutex<Option<Crew>>,
 }
 
 impl Pool {
     pub fn new(threads: usize) -> Self {
-        Pool { threads, crew: Mutex::default() }
+        Pool { threads, latest: AtomicUsize::new(1), crew: Mutex::default() }
     }
 
     /// Threads that so many pieces of work are worth.
@@ -50,10 +52,17 @@ impl Pool {
         self.threads.min(pieces).max(1)
     }
 
+    /// Threads for so many pieces of work that follow a job: at most as many as had a part in it. Others
+    /// would have to be woken, or made.
+    pub fn threads_after(&self, pieces: usize) -> usize {
+        self.threads_for(pieces).min(self.latest.load(Ordering::Relaxed))
+    }
+
     /// Runs `job` on this thread and, at the same time, on up to `threads` - 1 others, or fewer;
     /// returns when all have finished. Where the system refuses a thread, fewer do the same.
     pub fn run(&self, threads: usize, job: Job) {
         let helpers = threads.min(self.threads) - 1;
+        self.latest.store(helpers + 1, Ordering::Relaxed);
         if helpers == 0 {
             return job();
         }

@@ -325,10 +325,11 @@ impl Kernel for DotProducts {
     #[inline(always)]
     fn run<S: Simd>(&mut self, simd: S) {
         let (inputs, outputs) = self.0.sizes;
-        let weights = &self.0.weights.get_mut::<f32>()[..inputs * outputs];
+        let vectors = inputs / S::F32_LANES;
+        let weights = &self.0.weights.get_mut()[..vectors * outputs];
         let bias = &self.0.bias.get_mut::<f32>()[..outputs];
-        let x = &self.0.inputs.get_mut()[..inputs.div_ceil(S::F32_LANES)];
-        dot_products(simd, (weights, bias), x, &mut self.0.outputs.get_mut::<f32>()[..outputs]);
+        let x = &self.0.inputs.get_mut()[..vectors];
+        dot_products(simd, weights, bias, x, &mut self.0.outputs.get_mut::<f32>()[..outputs]);
     }
 }
 

@@ -39,9 +39,9 @@ impl Geometry {
         }
     }
 
-    /// Of bands of an image's rows: of the `lanes` that take it together each has as many.
+    /// Of bands of a padded image's rows: of the `lanes` that take it together each has as many.
     pub fn band(self, lanes: usize) -> Self {
-        let height1 = self.height1.div_ceil(lanes);
+        let height1 = self.padded_height().div_ceil(2 * lanes);
         Geometry { height: 2 * height1, height1, ..self }
     }
 

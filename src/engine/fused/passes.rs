@@ -8,7 +8,7 @@ use super::input::Loader;
 use super::kernels::avx512;
 use super::memory::{Memory, take};
 use super::panels::{self, MOST_OUTPUTS, PanelShape, Panels};
-use super::single::{self, Single};
+use super::single::{self, Single, SingleWeights};
 use super::threads::{Pool, next, run};
 use crate::architecture::Architecture;
 use crate::engine::{Images, Seen, argmax, chunks};
@@ -25,10 +25,9 @@ const SLAB: usize = 256;
 /// What one call computes in; grows to what is asked of it and is used again.
 pub struct Workspace {
     weights: ConvolutionWeights,
-    /// Those of the second convolution once more, for single images.
-    weights2: Memory,
-    /// What both are of, and whether for training.
+    /// What they are of, and whether for training.
     prepared: Option<(Unique, bool)>,
+    single_weights: SingleWeights,
     single: Memory,
     /// One for each thread.
     chunks: Vec<Memory>,
@@ -42,8 +41,8 @@ impl Default for Workspace {
     fn default() -> Self {
         Workspace {
             weights: ConvolutionWeights::new(),
-            weights2: Memory::default(),
             prepared: None,
+            single_weights: SingleWeights::default(),
             single: Memory::default(),
             chunks: Vec::new(),
             panels: Memory::default(),
@@ -55,18 +54,12 @@ impl Default for Workspace {
 
 impl Workspace {
     /// Brings the weights into the order of the kernels.
-    fn prepare<S: Simd>(&mut self, batch: &Batch, training: bool) -> Result<()> {
+    fn prepare<S: Simd>(&mut self, batch: &Batch, training: bool) {
         let wanted = Some((batch.version, training));
         if self.prepared != wanted {
-            self.prepared = None;
             self.weights.fill::<S>(batch.flat, training);
-            if !training {
-                self.weights2.grow(single::WEIGHTS2)?;
-                single::fill_weights2(&self.weights, self.weights2.get_mut());
-            }
             self.prepared = wanted;
         }
-        Ok(())
     }
 
     /// Memory for the chunks of so many threads.
@@ -125,7 +118,7 @@ impl Logits<'_> {
     #[inline(always)]
     fn run<S: Simd, const T: usize>(self, simd: S) -> Result<()> {
         let Logits { batch, range, workspace, out } = self;
-        workspace.prepare::<S>(&batch, false)?;
+        workspace.prepare::<S>(&batch, false);
         if single::pays::<S>(range.len()) {
             return logits_one_by_one(simd, &batch, range, workspace, out);
         }
@@ -170,12 +163,13 @@ fn logits_one_by_one<S: Simd>(
 ) -> Result<()> {
     batch.images.check_finite(range.clone(), batch.architecture.width())?;
     let geometry = Geometry::new(batch.architecture);
-    let Workspace { weights, weights2, single, .. } = workspace;
-    single.grow(Single::<S>::floats(&geometry))?;
+    let Workspace { weights, single_weights, single, .. } = workspace;
     let weights = NetworkWeights::new(batch.architecture, weights, batch.flat);
+    single_weights.prepare::<S>(batch, &weights)?;
+    single.grow(Single::<S>::floats(&geometry))?;
     let mut single = Single::new(simd, geometry, single.get_mut());
     for (i, row) in range.zip(out.chunks_exact_mut(batch.architecture.classes())) {
-        single.logits(batch, i, &weights, weights2.get_mut(), row);
+        single.logits(batch, i, &weights, single_weights, row);
     }
     Ok(())
 }
@@ -208,7 +202,7 @@ impl LossAndGradient<'_> {
         let most = labels.len().min(SLAB).div_ceil(size);
         workspace.grow_chunks::<S, T>(&geometry, true, batch.pool.threads_for(most))?;
         workspace.grow_slab(&shape, most)?;
-        workspace.prepare::<S>(&batch, true)?;
+        workspace.prepare::<S>(&batch, true);
         let Workspace { weights, chunks: memories, panels, sums, seen, .. } = workspace;
         let weights = NetworkWeights::new(architecture, weights, batch.flat);
         let (convolutions, linear) = gradient.split_at_mut(PARAMETERS);

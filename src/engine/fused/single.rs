@@ -7,12 +7,14 @@ use super::convolution::{ConvolutionWeights, WINDOWS, windows_of};
 use super::geometry::Geometry;
 use super::input::Source;
 use super::kernels::{for_group_of, groups};
-use super::memory::take;
+use super::memory::{Memory, take};
 use super::passes::Batch;
 use super::pooling::pool;
 use super::tile::Tile;
 use super::winograd::{self, POINTS};
-use crate::architecture::{CONV1_CHANNELS, CONV2_CHANNELS, KERNEL};
+use crate::architecture::{Architecture, CONV1_CHANNELS, CONV2_CHANNELS, KERNEL};
+use crate::error::Result;
+use crate::unique::Unique;
 use pulp::{Simd, bytemuck};
 
 /// Whether so many images take less time one by one than in the lanes of a vector.
@@ -20,17 +22,53 @@ pub fn pays<S: Simd>(images: usize) -> bool {
     4 * images <= 3 * S::F32_LANES
 }
 
-/// Floats of the second convolution's weights as this file reads them.
-pub const WEIGHTS2: usize = POINTS * CONV1_CHANNELS * KERNEL * CONV2_CHANNELS;
+/// A network's weights as single images read them, of which none lies across two cache lines: the second
+/// convolution's, (8 points, 6 channels, 5 rows, 16 outputs), and of each linear layer every output's in whole
+/// vectors.
+#[derive(Default)]
+pub struct SingleWeights {
+    memory: Memory,
+    /// What they are of.
+    prepared: Option<Unique>,
+}
 
-/// Writes them: (8 points, 6 channels, 5 rows, 16 outputs).
-pub fn fill_weights2(weights: &ConvolutionWeights, out: &mut [f32]) {
-    let of_output = CONV1_CHANNELS * KERNEL;
-    for (i, out) in out.as_chunks_mut::<CONV2_CHANNELS>().0.iter_mut().enumerate() {
-        let (point, tap) = (i / of_output, i % of_output);
-        for (output, out) in out.iter_mut().enumerate() {
-            *out = weights.conv2.rows[output * of_output + tap][point];
+impl SingleWeights {
+    fn sizes<S: Simd>(architecture: Architecture) -> [usize; 4] {
+        let [fc1, fc2, fc3] = linear_sizes(architecture)
+            .map(|(inputs, outputs)| outputs * inputs.next_multiple_of(S::F32_LANES));
+        [POINTS * CONV1_CHANNELS * KERNEL * CONV2_CHANNELS, fc1, fc2, fc3]
+    }
+
+    /// Writes them, if it has not yet.
+    pub fn prepare<S: Simd>(&mut self, batch: &Batch, weights: &NetworkWeights) -> Result<()> {
+        if self.prepared == Some(batch.version) {
+            return Ok(());
         }
+        let [size2, linear_sizes @ ..] = Self::sizes::<S>(batch.architecture);
+        self.memory.grow(size2 + linear_sizes.iter().sum::<usize>())?;
+        let mut rest = self.memory.get_mut();
+        let weights2 = take(&mut rest, size2).as_chunks_mut::<CONV2_CHANNELS>().0;
+        let of_output = CONV1_CHANNELS * KERNEL;
+        for (i, out) in weights2.iter_mut().enumerate() {
+            let (point, tap) = (i / of_output, i % of_output);
+            for (output, out) in out.iter_mut().enumerate() {
+                *out = weights.convolutions.conv2.rows[output * of_output + tap][point];
+            }
+        }
+        for (size, (weights, bias)) in linear_sizes.into_iter().zip(weights.linear) {
+            let rows = take(&mut rest, size).chunks_exact_mut(size / bias.len());
+            for (out, row) in rows.zip(weights.chunks_exact(weights.len() / bias.len())) {
+                out[..row.len()].copy_from_slice(row); // zero after it, as at first
+            }
+        }
+        self.prepared = Some(batch.version);
+        Ok(())
+    }
+
+    /// In vectors.
+    fn get<S: Simd>(&mut self, architecture: Architecture) -> [&[S::f32s]; 4] {
+        let mut rest = self.memory.get_mut();
+        Self::sizes::<S>(architecture).map(|size| &*take(&mut rest, size / S::F32_LANES))
     }
 }
 
@@ -86,37 +124,55 @@ impl<'a, S: Simd> Single<'a, S> {
         batch: &Batch,
         i: usize,
         weights: &NetworkWeights,
-        weights2: &[f32],
+        prepared: &mut SingleWeights,
         out: &mut [f32],
     ) {
-        // Each lane takes its band of rows.
-        let start = batch.images.start(i);
-        let lanes = std::array::from_fn(|lane| (start, lane * self.band.height));
-        let source = Source { loader: batch.loader, images: batch.images, lanes };
-        let rows = [&mut *self.row0, &mut *self.row1];
-        self.tile.forward1(self.simd, &self.band, weights.convolutions, &source, rows);
+        let [weights2, layers @ ..] = prepared.get::<S>(batch.architecture);
+        self.forward1(batch, i, weights.convolutions);
         match CONV2_CHANNELS / S::F32_LANES {
             4 => self.forward2::<4>(weights.convolutions, weights2),
             2 => self.forward2::<2>(weights.convolutions, weights2),
             _ => self.forward2::<1>(weights.convolutions, weights2),
         }
-        let [features, fc1, fc2] = &mut self.values;
+        let (simd, [features, fc1, fc2]) = (self.simd, &mut self.values);
         let activation = self.geometry.architecture.activation();
-        let [layer1, layer2, layer3] = weights.linear;
-        dot_products(self.simd, layer1, features, bytemuck::cast_slice_mut(fc1));
-        activate(self.simd, activation, fc1);
-        dot_products(self.simd, layer2, fc1, bytemuck::cast_slice_mut(fc2));
-        activate(self.simd, activation, fc2);
-        dot_products(self.simd, layer3, fc2, out);
+        let [bias1, bias2, bias3] = weights.linear.map(|(_, bias)| bias);
+        dot_products(simd, layers[0], bias1, features, bytemuck::cast_slice_mut(fc1));
+        activate(simd, activation, fc1);
+        dot_products(simd, layers[1], bias2, fc1, bytemuck::cast_slice_mut(fc2));
+        activate(simd, activation, fc2);
+        dot_products(simd, layers[2], bias3, fc2, out);
+    }
+
+    /// The first convolution, each lane a band of the image's rows.
+    #[inline(always)]
+    fn forward1(&mut self, batch: &Batch, i: usize, weights: &ConvolutionWeights) {
+        let (simd, band) = (self.simd, &self.band);
+        let start = batch.images.start(i);
+        let lanes = std::array::from_fn(|lane| (start, lane * band.height));
+        let source = Source { loader: batch.loader, images: batch.images, lanes };
+        for y in 0..band.height {
+            self.tile.take_row(simd, band, &source, y, self.row0);
+        }
+        // What lies below a lane's band is the next one's; below the last one there is nothing that counts.
+        let rows = self.tile.transformed0.chunks_exact_mut(band.column_stride());
+        for row in rows {
+            for y in band.height..band.padded_height() {
+                row[y] = simd.rotate_left_f32s(row[y - band.height], 1);
+            }
+        }
+        for y in 0..band.height1 {
+            self.tile.pool_row1(simd, band, weights, y, self.row1);
+        }
     }
 
     /// The second convolution, its outputs in the lanes of `V` vectors.
     #[inline(always)]
-    fn forward2<const V: usize>(&mut self, weights: &ConvolutionWeights, weights2: &[f32]) {
+    fn forward2<const V: usize>(&mut self, weights: &ConvolutionWeights, weights2: &[S::f32s]) {
         let (simd, g) = (self.simd, &self.geometry);
         let (activation, pooling) = g.rules();
         let transformed: &[f32] = bytemuck::cast_slice(self.tile.transformed1);
-        let weights2 = bytemuck::cast_slice::<_, S::f32s>(weights2).as_chunks::<V>().0;
+        let (weights2, _) = weights2.as_chunks::<V>();
         let bias = bytemuck::cast_slice::<_, S::f32s>(&weights.conv2.bias);
         let features: &mut [f32] = bytemuck::cast_slice_mut(self.values[0]);
         let (per_point, column_stride) =
@@ -207,41 +263,36 @@ pub fn correlate_outputs<S: Simd, const V: usize, const P: usize>(
     out.copy_from_slice(&sums);
 }
 
-/// A linear layer of one image: out[o] = bias[o] + the sum over i of weights[o * inputs + i] * x[i]. What x has after
-/// the inputs, to the end of its last vector, counts nothing but must be finite.
+/// A linear layer of one image: out[o] = bias[o] + the sum over i and the lanes of
+/// weights[o * x.len() + i] * x[i]. What x has after the inputs meets zeros, but must be finite.
 #[inline(always)]
 pub fn dot_products<S: Simd>(
     simd: S,
-    (weights, bias): (&[f32], &[f32]),
+    weights: &[S::f32s],
+    bias: &[f32],
     x: &[S::f32s],
     out: &mut [f32],
 ) {
-    let inputs = weights.len() / bias.len();
     for group in groups(bias.len()) {
-        let weights = &weights[group.start * inputs..group.end * inputs];
+        let weights = &weights[group.start * x.len()..group.end * x.len()];
         let (bias, out) = (&bias[group.clone()], &mut out[group]);
-        for_group_of!(bias.len(), dot_products_group::<S>(simd, (weights, bias), x, out));
+        for_group_of!(bias.len(), dot_products_group::<S>(simd, weights, bias, x, out));
     }
 }
 
 #[inline(always)]
 fn dot_products_group<S: Simd, const A: usize>(
     simd: S,
-    (weights, bias): (&[f32], &[f32]),
+    weights: &[S::f32s],
+    bias: &[f32],
     x: &[S::f32s],
     out: &mut [f32],
 ) {
-    let inputs = weights.len() / A;
-    let (x, rest) = x.split_at(inputs / S::F32_LANES);
     let mut rows = [x; A];
-    let mut sums = [simd.splat_f32s(0.0); A];
-    for (a, row) in weights.chunks_exact(inputs).enumerate() {
-        let (vectors, tail) = S::as_simd_f32s(row);
-        rows[a] = &vectors[..x.len()];
-        if let [x] = rest {
-            sums[a] = simd.mul_f32s(simd.partial_load_f32s(tail), *x);
-        }
+    for (a, row) in rows.iter_mut().enumerate() {
+        *row = &weights[a * x.len()..][..x.len()];
     }
+    let mut sums = [simd.splat_f32s(0.0); A];
     for i in 0..x.len() {
         for a in 0..A {
             sums[a] = simd.mul_add_e_f32s(rows[a][i], x[i], sums[a]);
@@ -280,10 +331,12 @@ mod tests {
             let mut rng = ChaCha8Rng::seed_from_u64(5);
             let mut floats =
                 |n: usize| (0..n).map(|_| rng.random_range(-1.0..1.0)).collect::<Vec<f32>>();
+            let inputs = inputs.next_multiple_of(S::F32_LANES);
             let (weights, bias) = (floats(inputs * outputs), floats(outputs));
-            let x = floats(inputs.next_multiple_of(S::F32_LANES));
+            let x = floats(inputs);
             let mut out = vec![9.0; outputs];
-            dot_products(simd, (&weights, &bias), bytemuck::cast_slice(&x), &mut out);
+            let [w, v] = [&weights, &x].map(|floats| bytemuck::cast_slice(floats));
+            dot_products(simd, w, &bias, v, &mut out);
             for (o, row) in weights.chunks(inputs).enumerate() {
                 let terms = row.iter().copied().zip(x.iter().copied());
                 assert_sum(out[o], terms.chain([(1.0, bias[o])]));

@@ -74,7 +74,14 @@ impl<'a, V: Copy> Tile<'a, V> {
         scratch: &mut Scratch<V>,
         (features, stride): (&mut [V], usize),
     ) {
-        self.forward1(simd, g, weights, source, [scratch.row0, scratch.row1]);
+        let mut rows = 0..g.padded_height();
+        for y in 0..g.height1 {
+            let ahead = if y == 0 { KERNEL + 1 } else { 2 };
+            for y in rows.by_ref().take(ahead) {
+                self.take_row(simd, g, source, y, scratch.row0);
+            }
+            self.pool_row1(simd, g, weights, y, scratch.row1);
+        }
         let (activation, pooling) = g.rules();
         let mut products = [[[simd.splat_f32s(0.0); 2]; CONV2_CHANNELS]; POINTS];
         let mut place = [[[simd.splat_f32s(0.0); 4]; CONV2_CHANNELS]; WINDOWS];
@@ -96,45 +103,50 @@ impl<'a, V: Copy> Tile<'a, V> {
         }
     }
 
-    /// To the transformed first pooled map, by way of a row of the images (padded width) and one of that
-    /// map (6, width1).
+    /// Row `y` of the padded images, transformed, by way of `row0` (padded width).
     #[inline(always)]
-    pub fn forward1<S: Simd<f32s = V>>(
+    pub fn take_row<S: Simd<f32s = V>>(
+        &mut self,
+        simd: S,
+        g: &Geometry,
+        source: &Source,
+        y: usize,
+        row0: &mut [V],
+    ) {
+        if source.row(simd, y, row0) {
+            let out = &mut self.transformed0[y..];
+            transform(simd, row0, out, (g.column_stride(), g.planes()[0]));
+        }
+    }
+
+    /// Row `y` of the first pooled map, transformed, by way of `row1` (6, width1).
+    #[inline(always)]
+    pub fn pool_row1<S: Simd<f32s = V>>(
         &mut self,
         simd: S,
         g: &Geometry,
         weights: &ConvolutionWeights,
-        source: &Source,
-        [row0, row1]: [&mut [V]; 2],
+        y: usize,
+        row1: &mut [V],
     ) {
-        let [plane0, plane1] = g.planes();
         let (activation, pooling) = g.rules();
-        let mut rows = 0..g.padded_height();
         let mut products = [[[simd.splat_f32s(0.0); 2]; CONV1_CHANNELS]; POINTS];
         let mut place = [[[simd.splat_f32s(0.0); 4]; CONV1_CHANNELS]; WINDOWS];
-        for y in 0..g.height1 {
-            let ahead = if y == 0 { KERNEL + 1 } else { 2 };
-            for y in rows.by_ref().take(ahead) {
-                if source.row(simd, y, row0) {
-                    let out = &mut self.transformed0[y..];
-                    transform(simd, row0, out, (g.column_stride(), plane0));
+        for column in 0..g.columns1 {
+            let x = (&*self.transformed0, g.column_stride());
+            let windows = self.maps1.get_mut(y * g.columns1 + column).unwrap_or(&mut place);
+            let at = (y, column, g.columns1);
+            weights.conv1.windows(simd, activation, x, at, &mut products, windows);
+            for (x, windows) in (column * WINDOWS..).zip(&*windows) {
+                for (channel, &window) in windows.iter().enumerate() {
+                    row1[channel * g.width1 + x] = pool(simd, pooling, window);
                 }
             }
-            for column in 0..g.columns1 {
-                let x = (&*self.transformed0, g.column_stride());
-                let windows = self.maps1.get_mut(y * g.columns1 + column).unwrap_or(&mut place);
-                let at = (y, column, g.columns1);
-                weights.conv1.windows(simd, activation, x, at, &mut products, windows);
-                for (x, windows) in (column * WINDOWS..).zip(&*windows) {
-                    for (channel, &window) in windows.iter().enumerate() {
-                        row1[channel * g.width1 + x] = pool(simd, pooling, window);
-                    }
-                }
-            }
-            for (channel, row) in row1.chunks_exact(g.width1).enumerate() {
-                let out = &mut self.transformed1[channel * plane1 + y..];
-                transform(simd, row, out, (g.height1, CONV1_CHANNELS * plane1));
-            }
+        }
+        let [_, plane1] = g.planes();
+        for (channel, row) in row1.chunks_exact(g.width1).enumerate() {
+            let out = &mut self.transformed1[channel * plane1 + y..];
+            transform(simd, row, out, (g.height1, CONV1_CHANNELS * plane1));
         }
     }
 }

@@ -155,15 +155,17 @@ pub struct ConvolutionWeights {
     pub conv2_back: [PackedTransposed<CONV2_CHANNELS, CONV1_CHANNELS>; POINTS],
 }
 
-impl ConvolutionWeights {
-    pub fn new() -> Self {
+impl Default for ConvolutionWeights {
+    fn default() -> Self {
         ConvolutionWeights {
             conv1: Convolution::new(),
             conv2: Convolution::new(),
             conv2_back: std::array::from_fn(|_| PackedTransposed::zeros()),
         }
     }
+}
 
+impl ConvolutionWeights {
     /// Takes the weights from the head of the flat parameters.
     pub fn fill<S: Simd>(&mut self, mut flat: &[f32], training: bool) {
         self.conv1.fill::<S>(&mut flat);
@@ -184,17 +186,22 @@ fn column(rows: &[[f32; POINTS]], point: usize, i: usize) -> [f32; KERNEL] {
     std::array::from_fn(|row| rows[i * KERNEL + row][point])
 }
 
-/// The gradient of the convolutions' parameters from the sums over all images.
-pub fn gradient_of_sums(sums: &mut [f32], gradient: &mut [f32]) {
+/// Adds to the gradient of the convolutions' parameters, from the sums over some images.
+pub fn add_gradient_of_sums(sums: &mut [f32], gradient: &mut [f32]) {
     let sums = layers(sums, POINTS * KERNEL);
     for ((sums, sum), (weights, bias)) in sums.into_iter().zip(layers(gradient, KERNEL * KERNEL)) {
-        let (rows, _) = weights.as_chunks_mut();
+        let (rows, _) = weights.as_chunks_mut::<KERNEL>();
         let count = rows.len();
         for (i, row) in rows.iter_mut().enumerate() {
-            *row = winograd::weights_gradient(&std::array::from_fn(|p| sums[p * count + i]));
+            let of_row = winograd::weights_gradient(&std::array::from_fn(|p| sums[p * count + i]));
+            add(row, &of_row);
         }
-        bias.copy_from_slice(sum);
+        add(bias, sum);
     }
+}
+
+fn add(places: &mut [f32], values: &[f32]) {
+    places.iter_mut().zip(values).for_each(|(place, value)| *place += value);
 }
 
 /// A row of a map into the row of the transformed map that `out` begins with: its columns and its

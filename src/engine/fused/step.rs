@@ -1,9 +1,9 @@
 //! An optimizer step in one pass over the parameters; `optimizer` defines what it computes.
 
-use super::threads::{self, Pool, run};
+use super::memory::take;
+use super::threads::{Halves, Pool, run};
 use crate::optimizer::{BETA1, BETA2, EPSILON, Rule, Step};
 use pulp::{Simd, WithSimd};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Writes parameters and averages, (1 + averages, n), after a step over `next`; says whether all of
@@ -17,7 +17,7 @@ pub struct FusedStep<'a> {
 }
 
 /// Parameters that a thread takes at a time.
-const PIECE: usize = 4096;
+pub const PIECE: usize = 4096;
 
 /// Parameters, and averages of an optimizer that keeps so many; no rule keeps more than two.
 type Rows<T> = [T; 3];
@@ -29,27 +29,27 @@ impl WithSimd for FusedStep<'_> {
     fn with_simd<S: Simd>(self, simd: S) -> bool {
         let FusedStep { step, pool, now, gradient, next } = self;
         let n = gradient.len();
-        let mut now = now.chunks_exact(n).map(|row| row.chunks(PIECE));
-        let mut next = next.chunks_exact_mut(n).map(|row| row.chunks_mut(PIECE));
-        let mut now: Rows<_> = std::array::from_fn(|_| now.next().unwrap_or([].chunks(PIECE)));
-        let mut next: Rows<_> =
-            std::array::from_fn(|_| next.next().unwrap_or([].chunks_mut(PIECE)));
-        let pieces = gradient.chunks(PIECE).map(|gradient| {
-            let now: Rows<&[f32]> = now.each_mut().map(|row| row.next().unwrap_or_default());
-            let next: Rows<&mut [f32]> = next.each_mut().map(|row| row.next().unwrap_or_default());
-            (now, gradient, next)
-        });
-        // Without averages a step takes less time than to share it, with them than to wake a thread.
-        let alone = step.optimizer.state_names().is_empty();
-        let threads = if alone { 1 } else { pool.threads_after(n.div_ceil(PIECE)) };
-        let (queue, finite) = (Mutex::new(pieces), AtomicBool::new(true));
+        let (mut now, mut next) = (now.chunks_exact(n), next.chunks_exact_mut(n));
+        let now: Rows<_> = std::array::from_fn(|_| now.next().unwrap_or_default());
+        let mut next: Rows<_> = std::array::from_fn(|_| next.next().unwrap_or_default());
+        let middle = n / 2;
+        let now = [
+            now.map(|row: &[f32]| &row[..middle.min(row.len())]),
+            now.map(|row| &row[middle.min(row.len())..]),
+        ];
+        let first = next.each_mut().map(|row| take(row, middle.min(row.len())));
+        let (gradient0, gradient1) = gradient.split_at(middle);
+        let [now0, now1] = now;
+        let halves = [pieces(now0, gradient0, first), pieces(now1, gradient1, next)];
+        let threads = pool.threads_after(n.div_ceil(PIECE));
+        let (queue, finite) = (Halves::new(halves), AtomicBool::new(true));
         run(
             simd,
             pool,
             threads,
             #[inline(always)]
-            || {
-                while let Some((now, gradient, next)) = threads::next(&queue) {
+            |thread| {
+                while let Some((now, gradient, next)) = queue.next(thread) {
                     if !apply(step, now, gradient, next) {
                         finite.store(false, Ordering::Relaxed);
                     }
@@ -58,6 +58,21 @@ impl WithSimd for FusedStep<'_> {
         );
         finite.into_inner()
     }
+}
+
+/// Rows in pieces.
+fn pieces<'a>(
+    now: Rows<&'a [f32]>,
+    gradient: &'a [f32],
+    next: Rows<&'a mut [f32]>,
+) -> impl Iterator<Item = (Rows<&'a [f32]>, &'a [f32], Rows<&'a mut [f32]>)> {
+    let mut now = now.map(|row| row.chunks(PIECE));
+    let mut next = next.map(|row| row.chunks_mut(PIECE));
+    gradient.chunks(PIECE).map(move |gradient| {
+        let now = now.each_mut().map(|row| row.next().unwrap_or_default());
+        let next = next.each_mut().map(|row| row.next().unwrap_or_default());
+        (now, gradient, next)
+    })
 }
 
 #[inline(always)]
@@ -137,7 +152,7 @@ mod tests {
                         let next = &mut next;
                         let (now, gradient) = (&*now, &*gradient);
                         let pool = &Pool::new(2);
-                        pool.run(2, &|| ());
+                        pool.run(2, &|_| ());
                         let ours = FusedStep { step: rule, pool, now, gradient, next };
                         assert!(arch.dispatch(ours));
                         for (ours, oracle) in next.iter().zip(&oracle) {

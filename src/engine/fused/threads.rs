@@ -2,9 +2,11 @@
 //! freed.
 //!
 //! Between calls a worker looks for work for a while, because to wake it costs more than a small
-//! batch, and then sleeps. Which thread does what decides nothing: they take work off a queue and
-//! write to places of their own. A call that finds the workers taken by another one computes on its
-//! caller's thread alone, and so does a forked child, where there are none.
+//! batch, and then sleeps. Which thread does what decides nothing: they take work off queues and
+//! write to places of their own. But what another core has written takes long to read, several times as
+//! long where the two share no cache: so threads are numbered, and each begins with the part of the work
+//! that was its own before. A call that finds the workers taken by another one computes on its caller's
+//! thread alone, and so does a forked child, where there are none.
 
 #![allow(unsafe_code)]
 
@@ -32,8 +34,8 @@ pub fn count(num_threads: u32) -> usize {
     }
 }
 
-/// A function that several threads run at once.
-type Job<'a> = &'a (dyn Fn() + Sync);
+/// A function that several threads run at once, each with a number: the caller's is 0.
+type Job<'a> = &'a (dyn Fn(usize) + Sync);
 
 pub struct Pool {
     threads: usize,
@@ -64,12 +66,12 @@ impl Pool {
         let helpers = threads.min(self.threads) - 1;
         self.latest.store(helpers + 1, Ordering::Relaxed);
         if helpers == 0 {
-            return job();
+            return job(0);
         }
         let mut crew = match self.crew.try_lock() {
             Ok(crew) => crew,
             Err(TryLockError::Poisoned(crew)) => crew.into_inner(), // a job's panic went through
-            Err(TryLockError::WouldBlock) => return job(),
+            Err(TryLockError::WouldBlock) => return job(0),
         };
         crew.get_or_insert_with(|| Crew::new(self.threads - 1)).run(helpers, job);
     }
@@ -99,18 +101,18 @@ struct Desk {
     /// Counts jobs, so that no worker takes one twice.
     number: usize,
     job: Option<Job<'static>>,
-    /// Workers that may still join in.
-    places: usize,
+    /// The last worker that may join in.
+    helpers: usize,
     stop: bool,
     panic: Option<Box<dyn Any + Send>>,
 }
 
 impl Shared {
     fn desk(&self) -> MutexGuard<'_, Desk> {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.desk)
     }
 
-    fn work(&self) {
+    fn work(&self, number: usize) {
         let mut seen = 0;
         loop {
             spin_while(|| self.posted.load(Ordering::Acquire) == seen);
@@ -122,11 +124,10 @@ impl Shared {
                 return;
             }
             seen = desk.number;
-            let Some(job) = desk.job.filter(|_| desk.places > 0) else { continue };
-            desk.places -= 1;
+            let Some(job) = desk.job.filter(|_| number <= desk.helpers) else { continue };
             self.busy.fetch_add(1, Ordering::Relaxed);
             drop(desk);
-            let result = catch_unwind(AssertUnwindSafe(job));
+            let result = catch_unwind(AssertUnwindSafe(|| job(number)));
             let mut desk = self.desk();
             desk.panic = result.err().or(desk.panic.take());
             self.busy.fetch_sub(1, Ordering::Release);
@@ -146,18 +147,18 @@ fn spin_while(condition: impl Fn() -> bool) {
 impl Crew {
     fn new(workers: usize) -> Self {
         let shared = Arc::new(Shared::default());
-        let start = |_| {
+        let start = |number| {
             let shared = Arc::clone(&shared);
             let thread = std::thread::Builder::new().name(THREAD_NAME.into());
-            thread.spawn(move || shared.work()).ok()
+            thread.spawn(move || shared.work(number)).ok()
         };
-        let workers = (0..workers).map_while(start).collect();
+        let workers = (1..=workers).map_while(start).collect();
         Crew { process: std::process::id(), shared, workers }
     }
 
     fn run(&self, helpers: usize, job: Job) {
         if self.process != std::process::id() {
-            return job();
+            return job(0);
         }
         // SAFETY: only the lifetime changes. Workers take the job off the desk while it lies there,
         // and this function leaves only after it has taken it away and the last of them is out of it.
@@ -165,12 +166,12 @@ impl Crew {
         let mut desk = self.shared.desk();
         desk.number += 1;
         desk.job = Some(posted);
-        desk.places = helpers;
+        desk.helpers = helpers;
         self.shared.posted.store(desk.number, Ordering::Release);
         drop(desk);
         self.shared.wake.notify_all();
 
-        let own = catch_unwind(AssertUnwindSafe(job));
+        let own = catch_unwind(AssertUnwindSafe(|| job(0)));
 
         self.shared.desk().job = None;
         spin_while(|| self.shared.busy.load(Ordering::Acquire) > 0);
@@ -205,26 +206,42 @@ impl Drop for Crew {
 
 /// Runs `work` on several threads, compiled for this CPU's vectors: it must be inlined.
 #[inline(always)]
-pub fn run<S: Simd>(simd: S, pool: &Pool, threads: usize, work: impl Fn() + Sync) {
-    pool.run(threads, &|| simd.vectorize(Inlined(&work)));
+pub fn run<S: Simd>(simd: S, pool: &Pool, threads: usize, work: impl Fn(usize) + Sync) {
+    pool.run(threads, &|thread| simd.vectorize(Inlined(&work, thread)));
 }
 
 /// `Simd::vectorize` calls a closure that only borrows by way of a function that is not inlined, and
 /// then it is compiled without vectors; this one it inlines.
-struct Inlined<'a, F>(&'a F);
+struct Inlined<'a, F>(&'a F, usize);
 
-impl<F: Fn()> WithSimd for Inlined<'_, F> {
+impl<F: Fn(usize)> WithSimd for Inlined<'_, F> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        (*self.0)();
+        (self.0)(self.1);
     }
 }
 
-/// The next piece of work.
-pub fn next<I: Iterator>(queue: &Mutex<I>) -> Option<I::Item> {
-    queue.lock().unwrap_or_else(PoisonError::into_inner).next()
+/// Pieces of work in two halves.
+pub struct Halves<I>([Mutex<I>; 2]);
+
+impl<I: Iterator> Halves<I> {
+    pub fn new(halves: [I; 2]) -> Self {
+        Halves(halves.map(Mutex::new))
+    }
+
+    /// The next piece for this thread: of its own half, and when that is done, of the other.
+    pub fn next(&self, thread: usize) -> Option<I::Item> {
+        let [own, other] = [thread % 2, (thread + 1) % 2].map(|half| &self.0[half]);
+        let piece = lock(own).next(); // let go before the other is locked
+        piece.or_else(|| lock(other).next())
+    }
+}
+
+/// The guarded value, though a panic went through it: the call that it ends uses it no more.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -237,15 +254,22 @@ mod tests {
             let pool = Pool::new(threads);
             for n in [0, 1, 7, 1000] {
                 let mut counts = vec![0; n];
-                let queue = Mutex::new(counts.iter_mut());
-                pool.run(threads, &|| {
-                    while let Some(count) = next(&queue) {
+                let (first, second) = counts.split_at_mut(n / 3);
+                let queue = Halves::new([first.iter_mut(), second.iter_mut()]);
+                let numbers = Mutex::new(Vec::new());
+                pool.run(threads, &|thread| {
+                    numbers.lock().unwrap().push(thread);
+                    while let Some(count) = queue.next(thread) {
                         *count += 1;
                     }
                 });
+                let mut numbers = numbers.into_inner().unwrap();
+                numbers.sort_unstable();
+                assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
+                assert!(numbers[0] == 0 && numbers[numbers.len() - 1] < threads, "{numbers:?}");
                 assert!(counts.iter().all(|&count| count == 1));
             }
-            let broken = || pool.run(threads, &|| panic!("a defect"));
+            let broken = || pool.run(threads, &|_| panic!("a defect"));
             assert!(catch_unwind(AssertUnwindSafe(broken)).is_err());
         }
     }
@@ -254,9 +278,9 @@ mod tests {
     fn a_call_inside_another_finds_no_workers_and_goes_on() {
         let pool = Pool::new(2);
         let (inner, outer) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        pool.run(2, &|| {
+        pool.run(2, &|_| {
             outer.fetch_add(1, Ordering::Relaxed);
-            pool.run(2, &|| _ = inner.fetch_add(1, Ordering::Relaxed));
+            pool.run(2, &|_| _ = inner.fetch_add(1, Ordering::Relaxed));
         });
         assert_eq!(inner.load(Ordering::Relaxed), outer.load(Ordering::Relaxed));
     }

@@ -75,6 +75,8 @@ fn pieces<'a>(
     })
 }
 
+/// Row after row: a store into a row that other threads have read waits for them, and what is stored after it
+/// waits with it.
 #[inline(always)]
 fn apply(step: Step, now: Rows<&[f32]>, gradient: &[f32], next: Rows<&mut [f32]>) -> bool {
     let rate = step.learning_rate as f32;
@@ -90,11 +92,14 @@ fn apply(step: Step, now: Rows<&[f32]>, gradient: &[f32], next: Rows<&mut [f32]>
         }
         Rule::Sgd => {
             let momentum = step.optimizer.momentum as f32;
-            let parameters = next.iter_mut().zip(flat).zip(gradient);
-            for (((next, &w), &g), (v, next_v)) in parameters.zip(now1.iter().zip(next1)) {
+            for ((next_v, v), (&w, &g)) in next1.iter_mut().zip(now1).zip(flat.iter().zip(gradient))
+            {
                 *next_v = v * momentum + (g + w * decay);
-                *next = w - *next_v * rate;
-                finite &= next.is_finite() & next_v.is_finite();
+                finite &= next_v.is_finite();
+            }
+            for ((next, &w), &v) in next.iter_mut().zip(flat).zip(&*next1) {
+                *next = w - v * rate;
+                finite &= next.is_finite();
             }
         }
         Rule::AdamW => {
@@ -104,14 +109,17 @@ fn apply(step: Step, now: Rows<&[f32]>, gradient: &[f32], next: Rows<&mut [f32]>
             let scale = (1.0 / square_correction.sqrt()) as f32;
             let (beta1, beta2, epsilon) = (BETA1 as f32, BETA2 as f32, EPSILON as f32);
             let (share1, share2) = ((1.0 - BETA1) as f32, (1.0 - BETA2) as f32);
-            let parameters = next.iter_mut().zip(flat).zip(gradient);
-            let (means, squares) = (now1.iter().zip(next1), now2.iter().zip(next2));
-            for ((((next, &w), &g), (m, next_m)), (s, next_s)) in parameters.zip(means).zip(squares)
-            {
+            for ((next_m, m), &g) in next1.iter_mut().zip(now1).zip(gradient) {
                 *next_m = m * beta1 + g * share1;
+                finite &= next_m.is_finite();
+            }
+            for ((next_s, s), &g) in next2.iter_mut().zip(now2).zip(gradient) {
                 *next_s = s * beta2 + g * g * share2;
-                *next = w * keep - *next_m / (next_s.sqrt() * scale + epsilon) * rate;
-                finite &= next.is_finite() & next_m.is_finite() & next_s.is_finite();
+                finite &= next_s.is_finite();
+            }
+            for ((next, &w), (m, s)) in next.iter_mut().zip(flat).zip(next1.iter().zip(&*next2)) {
+                *next = w * keep - m / (s.sqrt() * scale + epsilon) * rate;
+                finite &= next.is_finite();
             }
         }
     }

@@ -7,10 +7,10 @@ use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{Criterion, Throughput};
 use lenet::kernels::{
     Activation, Architecture, Columns, Memory, Packed, PackedTransposed, PanelShape, Panels,
-    Pooling, activate, convolution_weights, correlate_outputs, dot_products, linear, linear_inputs,
-    transform_inputs,
+    Pooling, Summand, activate, convolution_weights, correlate_outputs, dot_products, linear,
+    linear_inputs, transform_inputs,
 };
-use pulp::{Arch, Scalar, Simd, WithSimd};
+use pulp::{Arch, Simd, WithSimd};
 use std::cell::Cell;
 use std::hint::black_box;
 use std::rc::Rc;
@@ -270,7 +270,8 @@ impl Linear {
 
 /// The gradient of the first linear layer's weights over so many images.
 struct LinearWeights {
-    panels: Memory,
+    /// Of each chunk, as many as the vectors ask for.
+    summands: Vec<Summand>,
     gradient: Memory,
     bias: Memory,
     images: usize,
@@ -281,10 +282,8 @@ const OUTPUTS: usize = 120;
 
 impl LinearWeights {
     fn new(images: usize) -> Self {
-        // As many as any vectors ask for.
-        let panels =
-            noise(images.div_ceil(2) * PanelShape::new::<Scalar, 2>(classic()).floats() / 8);
-        LinearWeights { panels, gradient: noise(INPUTS * OUTPUTS / 16), bias: noise(8), images }
+        let (gradient, bias) = (noise(INPUTS * OUTPUTS / 16), noise(8));
+        LinearWeights { summands: Vec::new(), gradient, bias, images }
     }
 }
 
@@ -306,8 +305,14 @@ impl LinearWeights {
     #[inline(always)]
     fn run_tiles<S: Simd, const T: usize>(&mut self, simd: S) {
         let shape = PanelShape::new::<S, T>(classic());
-        let panels = &self.panels.get_mut()[..self.images / (T * S::F32_LANES) * shape.floats()];
-        let panels = Panels { shape, panels, images: self.images };
+        while self.summands.len() < self.images / (T * S::F32_LANES) {
+            let mut summand = Summand::zeros(&shape).unwrap();
+            let floats = summand.panel.get_mut::<f32>();
+            let lines = noise(floats.len().div_ceil(16));
+            floats.copy_from_slice(&lines.get()[..floats.len()]);
+            self.summands.push(summand);
+        }
+        let panels = Panels { shape, summands: &self.summands, images: self.images };
         let gradient = &mut self.gradient.get_mut()[..INPUTS * OUTPUTS];
         let bias = &mut self.bias.get_mut()[..OUTPUTS];
         panels.gradient::<S, T>(simd, 0, 0..black_box(OUTPUTS), false, gradient, bias);

@@ -30,7 +30,7 @@ impl<V: Copy> Tile<'_, V> {
         self.pooling2(simd, g, (features, stride), gradient2);
         let mut bias = [simd.splat_f32s(0.0); CONV2_CHANNELS];
         add_outputs(simd, gradient2, g.plane2(), &mut bias);
-        add_lanes(simd, &bias, bias2);
+        add_reduced(simd, &bias, bias2);
         self.convolution2(simd, g, weights, gradient2, weights2);
         self.convolution1(simd, g, [row1, rows1], (weights1, bias1));
     }
@@ -155,7 +155,7 @@ impl<V: Copy> Tile<'_, V> {
                 }
             }
         }
-        add_lanes(simd, &bias_lanes, bias);
+        add_reduced(simd, &bias_lanes, bias);
     }
 }
 
@@ -179,9 +179,9 @@ fn add_outputs<S: Simd>(simd: S, transformed: &[S::f32s], plane: usize, bias: &m
     }
 }
 
-/// Adds up the lanes of each sum.
+/// Adds each sum, its lanes added up, to its place.
 #[inline(always)]
-fn add_lanes<S: Simd>(simd: S, sums: &[S::f32s], out: &mut [f32]) {
+fn add_reduced<S: Simd>(simd: S, sums: &[S::f32s], out: &mut [f32]) {
     for (out, &sum) in out.iter_mut().zip(sums) {
         *out += simd.reduce_sum_f32s(sum);
     }

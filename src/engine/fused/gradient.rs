@@ -7,68 +7,21 @@ use super::chunk::{Chunk, images_per_chunk, linear_sizes};
 use super::convolution::{PARAMETERS, SUMS, add_gradient_of_sums};
 use super::geometry::Geometry;
 use super::kernels::avx512;
-use super::memory::{Memory, take};
-use super::panels::{self, MOST_OUTPUTS, PanelShape, Panels};
+use super::memory::take;
+use super::panels::{self, MOST_OUTPUTS, PanelShape, Panels, Summand};
 use super::passes::{Batch, Failure, Workspace};
 use super::step;
 use super::threads::{Halves, Pool, lock, run};
 use crate::architecture::Architecture;
 use crate::engine::{Seen, argmax, chunks};
 use crate::error::Result;
+use crate::model::reserve;
 use pulp::{Simd, WithSimd};
 use std::iter::once;
 use std::ops::Range;
 
 /// Images of a slab. What their chunks leave takes 0.6 MB for 28x28 images, less than a core's own cache.
 const SLAB: usize = 128;
-
-/// What the chunks of two slabs leave: panels, sums, and what they saw; and the gradient over the second.
-#[derive(Default)]
-pub struct SlabMemory {
-    panels: Memory,
-    sums: Memory,
-    seen: Vec<Seen>,
-    second: Memory,
-}
-
-impl SlabMemory {
-    fn grow(&mut self, shape: &PanelShape, chunks: usize, second: usize) -> Result<()> {
-        self.panels.grow(chunks * shape.floats())?;
-        self.sums.grow(chunks * SUMS)?;
-        self.seen.resize(self.seen.len().max(chunks), Seen::default());
-        self.second.grow(second)
-    }
-
-    /// The slabs of these images, in chunks of `size`. The first one's gradient goes to `gradient`, or
-    /// if `add` is added to it.
-    fn slabs<'a>(
-        &'a mut self,
-        images: [Range<usize>; 2],
-        size: usize,
-        shape: PanelShape,
-        gradient: &'a mut [f32],
-        add: bool,
-    ) -> [Slab<'a>; 2] {
-        let counts = images.each_ref().map(|images| images.len().div_ceil(size));
-        let (seen, seen1) = self.seen.split_at_mut(counts[0]);
-        let (sums, sums1) = self.sums.get_mut().split_at_mut(counts[0] * SUMS);
-        let (panels, panels1) = self.panels.get_mut().split_at_mut(counts[0] * shape.floats());
-        let [images, images1] = images;
-        let second = self.second.get_mut();
-        [
-            Slab { images, seen, sums, panels, shape, gradient, add },
-            Slab {
-                images: images1,
-                seen: &mut seen1[..counts[1]],
-                sums: &mut sums1[..counts[1] * SUMS],
-                panels: &mut panels1[..counts[1] * shape.floats()],
-                shape,
-                gradient: second,
-                add: false,
-            },
-        ]
-    }
-}
 
 /// The flat gradient of the mean loss into `gradient`; gives the sum of the losses, and the hits.
 pub struct LossAndGradient<'a> {
@@ -99,16 +52,25 @@ impl LossAndGradient<'_> {
         let threads = pool.threads_for(n.min(2 * SLAB).div_ceil(size));
         let most = n.min(if threads > 1 { 2 * SLAB } else { SLAB });
         workspace.grow_workers(threads, Chunk::<S, T>::floats(&geometry, true))?;
-        let second = if most > SLAB { gradient.len() } else { 0 };
-        workspace.slabs.grow(&shape, most.div_ceil(size), second)?;
-        let Workspace { workers, slabs: memory, .. } = workspace;
+        let Workspace { workers, slabs, second, .. } = workspace;
+        for (slab, images) in slabs.iter_mut().zip(slabs_of(0..most)) {
+            while slab.len() < images.len().div_ceil(size) {
+                reserve(slab, 1)?;
+                slab.push(Summand::zeros(&shape)?);
+            }
+        }
+        second.grow(if most > SLAB { gradient.len() } else { 0 })?;
         let mut total = Seen::default();
         for range in chunks(0..n, most) {
-            let middle = range.end.min(range.start + SLAB);
-            let images = [range.start..middle, middle..range.end];
-            let add = range.start > 0;
-            let mut slabs = memory.slabs(images, size, shape, gradient, add);
-            let queue = Halves::new(slabs.each_mut().map(|slab| slab.chunks(size)));
+            let [images0, images1] = slabs_of(range.clone());
+            let [slab0, slab1] = &mut *slabs;
+            let slab0 = &mut slab0[..images0.len().div_ceil(size)];
+            let slab1 = &mut slab1[..images1.len().div_ceil(size)];
+            let work = |images: &Range<usize>| chunks(images.clone(), size);
+            let queue = Halves::new([
+                work(&images0).zip(slab0.iter_mut()),
+                work(&images1).zip(slab1.iter_mut()),
+            ]);
             let failure = Failure::default();
             run(
                 simd,
@@ -119,141 +81,110 @@ impl LossAndGradient<'_> {
                     let mut worker = lock(&workers[thread]);
                     let (weights, memory) = worker.get::<S>(&batch, true);
                     let mut chunk = Chunk::<S, T>::new(simd, geometry, true, memory);
-                    while let Some((range, places)) = queue.next(thread) {
+                    while let Some((range, summand)) = queue.next(thread) {
                         if let Err(error) = chunk.forward(&weights, &batch, range.clone()) {
                             return failure.note(range.start, error);
                         }
-                        *places.seen = loss_gradients(&mut chunk, &labels[range], n);
-                        chunk.backward(&weights, places.sums);
-                        panels::fill(simd, &shape, &chunk, places.panel);
+                        summand.seen = loss_gradients(&mut chunk, &labels[range], n);
+                        chunk.backward(&weights, summand.sums.get_mut());
+                        panels::fill(simd, &shape, &chunk, summand.panel.get_mut());
                     }
                 },
             );
             drop(queue);
             failure.into_result()?;
+            for Summand { seen, .. } in slab0.iter().chain(&*slab1) {
+                total.loss += seen.loss;
+                total.correct += seen.correct;
+            }
 
-            let queue =
-                Halves::new(slabs.each_mut().map(|slab| slab.pieces(architecture, threads)));
+            let panels0 = Panels { shape, summands: slab0, images: images0.len() };
+            let panels1 = Panels { shape, summands: slab1, images: images1.len() };
+            let second = if images1.is_empty() { &mut [] } else { second.get_mut() };
+            let work = |panels, gradient, add| {
+                pieces(architecture, gradient, threads).map(move |piece| (piece, panels, add))
+            };
+            let queue = Halves::new([
+                work(&panels0, &mut *gradient, range.start > 0),
+                work(&panels1, &mut *second, false),
+            ]);
             run(
                 simd,
                 pool,
                 threads,
                 #[inline(always)]
                 |thread| {
-                    while let Some(piece) = queue.next(thread) {
-                        piece.sum::<S, T>(simd);
+                    while let Some((piece, panels, add)) = queue.next(thread) {
+                        piece.sum::<S, T>(simd, panels, add);
                     }
                 },
             );
             drop(queue);
-
-            for seen in slabs.iter().flat_map(|slab| &*slab.seen) {
-                total.loss += seen.loss;
-                total.correct += seen.correct;
-            }
-            let [slab0, slab1] = slabs;
-            if !slab1.images.is_empty() {
-                add_up(simd, pool, threads, slab0.gradient, slab1.gradient);
+            if !second.is_empty() {
+                add_up(simd, pool, threads, gradient, second);
             }
         }
         Ok(total)
     }
 }
 
-/// Some neighbouring images of a batch, what each of their chunks leaves, and where their gradient goes.
-struct Slab<'a> {
-    images: Range<usize>,
-    seen: &'a mut [Seen],
-    sums: &'a mut [f32],
-    panels: &'a mut [f32],
-    shape: PanelShape,
-    gradient: &'a mut [f32],
-    /// Whether it is added to what is there.
-    add: bool,
+/// Images of one slab, or of two.
+fn slabs_of(images: Range<usize>) -> [Range<usize>; 2] {
+    let middle = images.end.min(images.start + SLAB);
+    [images.start..middle, middle..images.end]
 }
 
-/// Places for what a chunk leaves.
-struct Places<'a> {
-    seen: &'a mut Seen,
-    sums: &'a mut [f32],
-    panel: &'a mut [f32],
+/// A piece of the gradient.
+enum Piece<'a> {
+    /// Of both convolutions.
+    Convolutions(&'a mut [f32]),
+    /// Of some neighbouring outputs of a linear layer.
+    Linear { layer: usize, outputs: Range<usize>, weights: &'a mut [f32], bias: &'a mut [f32] },
 }
 
-impl Slab<'_> {
-    /// Its chunks of `size` images.
-    fn chunks(&mut self, size: usize) -> impl Iterator<Item = (Range<usize>, Places<'_>)> {
-        let panels = self.panels.chunks_exact_mut(self.shape.floats());
-        let places = self.seen.iter_mut().zip(self.sums.chunks_exact_mut(SUMS)).zip(panels);
-        let places = places.map(|((seen, sums), panel)| Places { seen, sums, panel });
-        chunks(self.images.clone(), size).zip(places)
-    }
-
-    /// Its gradient in pieces, each linear layer in one for each thread: the larger they are, the less often
-    /// the panels have to be read.
-    fn pieces(
-        &mut self,
-        architecture: Architecture,
-        threads: usize,
-    ) -> impl Iterator<Item = Piece<'_>> {
-        let Slab { ref images, ref sums, ref panels, shape, ref mut gradient, add, .. } = *self;
-        let panels = Panels { shape, panels, images: images.len() };
-        let slabs = (!images.is_empty()).then_some(&mut **gradient);
-        slabs.into_iter().flat_map(move |mut rest| {
-            let gradient = take(&mut rest, PARAMETERS);
-            let convolutions = Part::Convolutions { sums, gradient };
-            let layers = linear_sizes(architecture).map(|(inputs, outputs)| {
-                (inputs, take(&mut rest, inputs * outputs), take(&mut rest, outputs))
-            });
-            let layers = layers.into_iter().enumerate();
-            let linear = layers.flat_map(move |(layer, (inputs, weights, bias))| {
-                let size = bias.len().div_ceil(threads).next_multiple_of(MOST_OUTPUTS);
-                let parts = weights.chunks_mut(size * inputs).zip(bias.chunks_mut(size));
-                parts.enumerate().map(move |(i, (weights, bias))| {
-                    let outputs = i * size..i * size + bias.len();
-                    Part::Linear { panels, layer, outputs, weights, bias }
-                })
-            });
-            linear.chain(once(convolutions)).map(move |part| Piece { part, add })
-        })
-    }
-}
-
-/// A piece of a slab's gradient.
-struct Piece<'a> {
-    part: Part<'a>,
-    add: bool,
-}
-
-enum Part<'a> {
-    /// Both convolutions, from the sums of every chunk.
-    Convolutions { sums: &'a [f32], gradient: &'a mut [f32] },
-    /// Some neighbouring outputs of a linear layer.
-    Linear {
-        panels: Panels<'a>,
-        layer: usize,
-        outputs: Range<usize>,
-        weights: &'a mut [f32],
-        bias: &'a mut [f32],
-    },
+/// The gradient, if there is any, in pieces, each linear layer in one for each thread: the larger they are,
+/// the less often the panels have to be read.
+fn pieces(
+    architecture: Architecture,
+    gradient: &mut [f32],
+    threads: usize,
+) -> impl Iterator<Item = Piece<'_>> {
+    let gradient = (!gradient.is_empty()).then_some(gradient);
+    gradient.into_iter().flat_map(move |mut rest| {
+        let convolutions = Piece::Convolutions(take(&mut rest, PARAMETERS));
+        let layers = linear_sizes(architecture).map(|(inputs, outputs)| {
+            (inputs, take(&mut rest, inputs * outputs), take(&mut rest, outputs))
+        });
+        let layers = layers.into_iter().enumerate();
+        let linear = layers.flat_map(move |(layer, (inputs, weights, bias))| {
+            let size = bias.len().div_ceil(threads).next_multiple_of(MOST_OUTPUTS);
+            let parts = weights.chunks_mut(size * inputs).zip(bias.chunks_mut(size));
+            parts.enumerate().map(move |(i, (weights, bias))| {
+                let outputs = i * size..i * size + bias.len();
+                Piece::Linear { layer, outputs, weights, bias }
+            })
+        });
+        linear.chain(once(convolutions))
+    })
 }
 
 impl Piece<'_> {
-    /// Sums it over the slab's images.
+    /// Sets, or if `add` adds to, this piece.
     #[inline(always)]
-    fn sum<S: Simd, const T: usize>(self, simd: S) {
-        let add = self.add;
-        match self.part {
-            Part::Convolutions { sums, gradient } => {
+    fn sum<S: Simd, const T: usize>(self, simd: S, panels: &Panels, add: bool) {
+        match self {
+            Piece::Convolutions(gradient) => {
                 let mut total = [0.0; SUMS];
-                for sums in sums.chunks_exact(SUMS) {
-                    total.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
+                for summand in panels.summands {
+                    let sums = total.iter_mut().zip(summand.sums.get::<f32>());
+                    sums.for_each(|(total, sum)| *total += sum);
                 }
                 if !add {
                     gradient.fill(0.0);
                 }
                 add_gradient_of_sums(&mut total, gradient);
             }
-            Part::Linear { panels, layer, outputs, weights, bias } => {
+            Piece::Linear { layer, outputs, weights, bias } => {
                 panels.gradient::<S, T>(simd, layer, outputs, add, weights, bias);
             }
         }

@@ -5,7 +5,7 @@
 
 use crate::error::Result;
 use crate::model::reserve;
-use pulp::bytemuck::{Pod, Zeroable, cast_slice_mut};
+use pulp::bytemuck::{Pod, Zeroable, cast_slice, cast_slice_mut};
 use std::mem;
 
 #[derive(Clone, Copy)]
@@ -39,6 +39,11 @@ impl Memory {
             *self = Memory::zeros(floats)?;
         }
         Ok(())
+    }
+
+    #[inline(always)]
+    pub fn get<V: Pod>(&self) -> &[V] {
+        cast_slice(&self.0)
     }
 
     pub fn get_mut<V: Pod>(&mut self) -> &mut [V] {

@@ -33,7 +33,7 @@ pub mod benched {
         Columns, Packed, PackedTransposed, convolution_weights, linear, linear_inputs,
     };
     pub use super::memory::Memory;
-    pub use super::panels::{PanelShape, Panels};
+    pub use super::panels::{PanelShape, Panels, Summand};
     pub use super::single::{correlate_outputs, dot_products};
     pub use super::winograd::inputs as transform_inputs;
     pub use crate::architecture::{Activation, Architecture, Pooling};

@@ -1,17 +1,34 @@
-//! The linear layers' weight gradients. Every chunk leaves its layers' inputs, image-major, and the
-//! gradients of their outputs, as they lie, in a panel; then each weight's gradient is summed over the
-//! images in their order, whoever computes it.
+//! What a chunk leaves of its way forward and back, and the linear layers' weight gradients from that: of
+//! these layers their inputs, image-major, and the gradients of their outputs, as they lie, in a panel; then
+//! each weight's gradient is summed over the images in their order, whoever computes it.
 
 use super::chunk::{Chunk, images_per_chunk, linear_sizes};
+use super::convolution::SUMS;
 use super::kernels::{OUTPUTS, avx512};
-
-use super::memory::take;
+use super::memory::{Memory, take};
 use crate::architecture::Architecture;
+use crate::engine::Seen;
+use crate::error::Result;
 use pulp::{Simd, bytemuck};
 use std::ops::Range;
 
 /// Outputs that are summed at once where there are registers for them; elsewhere half as many.
 pub const MOST_OUTPUTS: usize = 2 * OUTPUTS;
+
+/// What the gradient is summed from, of a chunk.
+pub struct Summand {
+    pub seen: Seen,
+    /// For the convolutions' gradient.
+    pub sums: Memory,
+    pub panel: Memory,
+}
+
+impl Summand {
+    pub fn zeros(shape: &PanelShape) -> Result<Self> {
+        let (sums, panel) = (Memory::zeros(SUMS)?, Memory::zeros(shape.floats())?);
+        Ok(Summand { seen: Seen::default(), sums, panel })
+    }
+}
 
 /// Sizes of a panel's parts, in floats.
 #[derive(Clone, Copy)]
@@ -36,7 +53,7 @@ impl PanelShape {
     }
 
     /// Floats of a panel, in whole vectors.
-    pub fn floats(&self) -> usize {
+    fn floats(&self) -> usize {
         let features: usize = self.inputs.iter().chain(&self.outputs).sum();
         (features * self.images).next_multiple_of(self.input_block)
     }
@@ -105,22 +122,22 @@ fn transpose_squares<S: Simd, const T: usize>(simd: S, from: &[S::f32s], to: &mu
     }
 }
 
-/// The panels of `images` images, one behind the other.
+/// The panels of `images` images.
 #[derive(Clone, Copy)]
 pub struct Panels<'a> {
     pub shape: PanelShape,
-    pub panels: &'a [f32],
+    pub summands: &'a [Summand],
     pub images: usize,
 }
 
 impl Panels<'_> {
-    /// The `len` floats at `start` of each panel with its number of images.
+    /// Each panel with its number of images.
     #[inline(always)]
-    fn parts(&self, start: usize, len: usize) -> impl Iterator<Item = (&[f32], usize)> {
-        let parts = self.panels.chunks_exact(self.shape.floats()).map(move |p| &p[start..][..len]);
+    fn panels(&self) -> impl Iterator<Item = (&[f32], usize)> {
         let per_panel = self.shape.images;
         let images = (0..self.images).step_by(per_panel);
-        parts.zip(images.map(move |first| per_panel.min(self.images - first)))
+        let images = images.map(move |first| per_panel.min(self.images - first));
+        self.summands.iter().map(|summand| summand.panel.get()).zip(images)
     }
 
     /// Sets, or if `add` adds to, the gradient of some outputs' weights and biases.
@@ -165,13 +182,7 @@ impl Panels<'_> {
             let count = shape.input_block.min(inputs - start);
             for first in outputs.clone().step_by(A) {
                 let d_start = first_output + first * images;
-                let mut sums = [[simd.splat_f32s(0.0); T]; A];
-                let x_parts = self.parts(x_start, shape.input_block * images);
-                let d_parts = self.parts(d_start, A * images);
-                for ((x, n), (deltas, _)) in x_parts.zip(d_parts) {
-                    let x = &bytemuck::cast_slice::<_, S::f32s>(x).as_chunks::<T>().0[..n];
-                    add_products(simd, deltas, x, &mut sums);
-                }
+                let sums = self.products::<S, T, A>(simd, x_start, d_start);
                 let rows = weights[(first - outputs.start) * inputs..].chunks_exact_mut(inputs);
                 for (row, sum) in rows.zip(&sums) {
                     let sum: &[f32] = bytemuck::cast_slice(sum);
@@ -181,8 +192,9 @@ impl Panels<'_> {
         }
         for (output, bias) in outputs.zip(bias) {
             let mut sum = simd.splat_f32s(0.0);
-            for (deltas, n) in self.parts(first_output + output * images, images) {
+            for (panel, n) in self.panels() {
                 // A tile's lanes without an image have zero. One without any image has what was there before.
+                let deltas = &panel[first_output + output * images..][..images];
                 let used = n.div_ceil(S::F32_LANES);
                 for &deltas in &bytemuck::cast_slice::<_, S::f32s>(deltas)[..used] {
                     sum = simd.add_f32s(sum, deltas);
@@ -191,28 +203,33 @@ impl Panels<'_> {
             *bias += simd.reduce_sum_f32s(sum);
         }
     }
-}
 
-/// Adds to `sums` the products of each image's gradients, (A, images of a chunk), and inputs.
-#[inline(always)]
-fn add_products<S: Simd, const T: usize, const A: usize>(
-    simd: S,
-    deltas: &[f32],
-    x: &[[S::f32s; T]],
-    sums: &mut [[S::f32s; T]; A],
-) {
-    let images = images_per_chunk::<S, T>();
-    let mut local = *sums; // in registers meanwhile
-    for (i, x) in x.iter().enumerate() {
-        let deltas = &deltas[i..][..(A - 1) * images + 1];
-        for a in 0..A {
-            let delta = simd.splat_f32s(deltas[a * images]);
-            for b in 0..T {
-                local[a][b] = simd.mul_add_e_f32s(delta, x[b], local[a][b]);
+    /// The sums over all images of the products of a block of inputs, which begins at `x` in every panel, and `A`
+    /// gradients, which begin at `deltas`.
+    #[inline(always)]
+    fn products<S: Simd, const T: usize, const A: usize>(
+        &self,
+        simd: S,
+        x: usize,
+        deltas: usize,
+    ) -> [[S::f32s; T]; A] {
+        let images = images_per_chunk::<S, T>();
+        let mut sums = [[simd.splat_f32s(0.0); T]; A];
+        for (panel, n) in self.panels() {
+            let x = &panel[x..][..n * T * S::F32_LANES];
+            let deltas = &panel[deltas..][..A * images];
+            for (i, x) in S::as_simd_f32s(x).0.as_chunks::<T>().0.iter().enumerate() {
+                let deltas = &deltas[i..][..(A - 1) * images + 1];
+                for a in 0..A {
+                    let delta = simd.splat_f32s(deltas[a * images]);
+                    for b in 0..T {
+                        sums[a][b] = simd.mul_add_e_f32s(delta, x[b], sums[a][b]);
+                    }
+                }
             }
         }
+        sums
     }
-    *sums = local;
 }
 
 #[cfg(test)]

@@ -4,12 +4,12 @@
 use super::chunk::{Chunk, NetworkWeights, images_per_chunk};
 use super::convolution::ConvolutionWeights;
 use super::geometry::Geometry;
-use super::gradient::SlabMemory;
 use super::input::Loader;
 use super::kernels::avx512;
 use super::memory::Memory;
+use super::panels::Summand;
 use super::single::{self, Single, SingleWeights};
-use super::threads::{Halves, Pool, lock, run};
+use super::threads::{Pool, lock, next, run};
 use crate::architecture::Architecture;
 use crate::engine::{Images, chunks};
 use crate::error::{Error, Result};
@@ -24,7 +24,9 @@ use std::sync::{Mutex, PoisonError};
 pub struct Workspace {
     /// Of each thread, by its number.
     pub workers: Vec<Mutex<Worker>>,
-    pub slabs: SlabMemory,
+    /// For training: of each chunk of two slabs what the gradient is summed from, and the second slab's gradient.
+    pub slabs: [Vec<Summand>; 2],
+    pub second: Memory,
     single_weights: SingleWeights,
     single: Memory,
 }
@@ -108,17 +110,10 @@ impl Logits<'_> {
         }
         let (size, classes) = (images_per_chunk::<S, T>(), batch.architecture.classes());
         let geometry = Geometry::new(batch.architecture);
-        let count = range.len().div_ceil(size);
-        let threads = batch.pool.threads_for(count);
+        let threads = batch.pool.threads_for(range.len().div_ceil(size));
         workspace.grow_workers(threads, Chunk::<S, T>::floats(&geometry, false))?;
         let workers = &workspace.workers;
-        let first = (count.div_ceil(2) * size).min(range.len());
-        let middle = range.start + first;
-        let (out, later) = out.split_at_mut(first * classes);
-        let halves = [(range.start..middle, out), (middle..range.end, later)];
-        let queue = Halves::new(
-            halves.map(|(range, out)| chunks(range, size).zip(out.chunks_mut(size * classes))),
-        );
+        let queue = Mutex::new(chunks(range, size).zip(out.chunks_mut(size * classes)));
         let failure = Failure::default();
         run(
             simd,
@@ -129,7 +124,7 @@ impl Logits<'_> {
                 let mut worker = lock(&workers[thread]);
                 let (weights, memory) = worker.get::<S>(&batch, false);
                 let mut chunk = Chunk::<S, T>::new(simd, geometry, false, memory);
-                while let Some((range, rows)) = queue.next(thread) {
+                while let Some((range, rows)) = next(&queue) {
                     let start = range.start;
                     if let Err(error) = chunk.forward(&weights, &batch, range) {
                         return failure.note(start, error);

@@ -234,9 +234,13 @@ impl<I: Iterator> Halves<I> {
     /// The next piece for this thread: of its own half, and when that is done, of the other.
     pub fn next(&self, thread: usize) -> Option<I::Item> {
         let [own, other] = [thread % 2, (thread + 1) % 2].map(|half| &self.0[half]);
-        let piece = lock(own).next(); // let go before the other is locked
-        piece.or_else(|| lock(other).next())
+        next(own).or_else(|| next(other))
     }
+}
+
+/// The next piece of work.
+pub fn next<I: Iterator>(queue: &Mutex<I>) -> Option<I::Item> {
+    lock(queue).next()
 }
 
 /// The guarded value, though a panic went through it: the call that it ends uses it no more.

@@ -61,6 +61,9 @@ pub struct FusedEngine {
     pool: Pool,
     predicting: Stock<Workspace>,
     training: Stock<Workspace>,
+    /// For AVX2 where there is AVX-512.
+    #[cfg(target_arch = "x86_64")]
+    training_small: Stock<Workspace>,
 }
 
 impl FusedEngine {
@@ -71,6 +74,18 @@ impl FusedEngine {
             pool: Pool::new(threads::count(num_threads)),
             predicting: Stock::default(),
             training: Stock::default(),
+            #[cfg(target_arch = "x86_64")]
+            training_small: Stock::default(),
+        }
+    }
+
+    /// Vectors and workspaces to train on so many images: so few would leave half of AVX-512's lanes unused,
+    /// and AVX2 takes a fifth less time for them.
+    fn training(&self, images: usize) -> (Arch, &Stock<Workspace>) {
+        match self.arch {
+            #[cfg(target_arch = "x86_64")]
+            Arch::V4(simd) if images <= 8 => (Arch::V3(*simd), &self.training_small),
+            arch => (arch, &self.training),
         }
     }
 
@@ -166,11 +181,12 @@ impl InplaceOp2 for GradientOp<'_> {
         let gradient = contiguous_mut(gradient, gradient_layout)?;
         let flat = contiguous(flat, layout)?;
         let batch = self.engine.batch(self.weights, flat, self.images);
-        let mut workspace = self.engine.training.take().unwrap_or_default();
         let labels = self.labels;
+        let (arch, stock) = self.engine.training(labels.len());
+        let mut workspace = stock.take().unwrap_or_default();
         let pass = LossAndGradient { batch, labels, workspace: &mut workspace, gradient };
-        self.seen.set(self.engine.arch.dispatch(pass));
-        self.engine.training.give_back(workspace);
+        self.seen.set(arch.dispatch(pass));
+        stock.give_back(workspace);
         Ok(())
     }
 }

@@ -67,7 +67,8 @@ class Worker:
             "onnx": [sys.executable, HERE / "onnx_worker.py"],
         }
         environment = {"LENET_DATA": str(ROOT / "target" / "data" / "fashion-mnist")} | os.environ
-        environment |= {"LENET_ENGINE": "candle" if kind == "candle" else "fused", "RAYON_NUM_THREADS": str(threads)}
+        environment |= {"LENET_ENGINE": "candle"} if kind == "candle" else {}
+        environment |= {"RAYON_NUM_THREADS": str(threads)}
         environment |= KEEP_MEMORY if kind in ("eager", "compile") else {}
         self.name = f"the worker of {kind}"
         self.process = subprocess.Popen(

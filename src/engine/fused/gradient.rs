@@ -104,22 +104,17 @@ impl LossAndGradient<'_> {
             let work = |panels, gradient, add| {
                 pieces(architecture, gradient, threads).map(move |piece| (piece, panels, add))
             };
-            let queue = Halves::new([
+            let halves = [
                 work(&panels0, &mut *gradient, range.start > 0),
                 work(&panels1, &mut *second, false),
-            ]);
-            run(
+            ];
+            Halves::new(halves).share(
                 simd,
                 pool,
                 threads,
                 #[inline(always)]
-                |thread| {
-                    while let Some((piece, panels, add)) = queue.next(thread) {
-                        piece.sum::<S, T>(simd, panels, add);
-                    }
-                },
+                |(piece, panels, add)| piece.sum::<S, T>(simd, panels, add),
             );
-            drop(queue);
             if !second.is_empty() {
                 add_up(simd, pool, threads, gradient, second);
             }
@@ -197,19 +192,14 @@ fn add_up<S: Simd>(simd: S, pool: &Pool, threads: usize, first: &mut [f32], seco
     let middle = first.len() / 2;
     let (first, later) = first.split_at_mut(middle);
     let halves = [(first, &second[..middle]), (later, &second[middle..])];
-    let queue = Halves::new(
-        halves.map(|(first, second)| first.chunks_mut(step::PIECE).zip(second.chunks(step::PIECE))),
-    );
-    run(
+    let pieces =
+        halves.map(|(first, second)| first.chunks_mut(step::PIECE).zip(second.chunks(step::PIECE)));
+    Halves::new(pieces).share(
         simd,
         pool,
         threads,
         #[inline(always)]
-        |thread| {
-            while let Some((first, second)) = queue.next(thread) {
-                first.iter_mut().zip(second).for_each(|(first, second)| *first += second);
-            }
-        },
+        |(first, second)| first.iter_mut().zip(second).for_each(|(first, second)| *first += second),
     );
 }
 

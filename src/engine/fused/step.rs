@@ -1,7 +1,7 @@
 //! An optimizer step in one pass over the parameters; `optimizer` defines what it computes.
 
 use super::memory::take;
-use super::threads::{Halves, Pool, run};
+use super::threads::{Halves, Pool};
 use crate::optimizer::{BETA1, BETA2, EPSILON, Rule, Step};
 use pulp::{Simd, WithSimd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,17 +42,15 @@ impl WithSimd for FusedStep<'_> {
         let [now0, now1] = now;
         let halves = [pieces(now0, gradient0, first), pieces(now1, gradient1, next)];
         let threads = pool.threads_after(n.div_ceil(PIECE));
-        let (queue, finite) = (Halves::new(halves), AtomicBool::new(true));
-        run(
+        let finite = AtomicBool::new(true);
+        Halves::new(halves).share(
             simd,
             pool,
             threads,
             #[inline(always)]
-            |thread| {
-                while let Some((now, gradient, next)) = queue.next(thread) {
-                    if !apply(step, now, gradient, next) {
-                        finite.store(false, Ordering::Relaxed);
-                    }
+            |(now, gradient, next)| {
+                if !apply(step, now, gradient, next) {
+                    finite.store(false, Ordering::Relaxed);
                 }
             },
         );

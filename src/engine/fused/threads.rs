@@ -240,6 +240,25 @@ impl<I: Iterator> Halves<I> {
         let [own, other] = [thread % 2, (thread + 1) % 2].map(|half| &self.0[half].0);
         next(own).or_else(|| next(other))
     }
+
+    /// Does `each` piece on several threads, as `run` does.
+    #[inline(always)]
+    pub fn share<S: Simd>(self, simd: S, pool: &Pool, threads: usize, each: impl Fn(I::Item) + Sync)
+    where
+        I: Send,
+    {
+        run(
+            simd,
+            pool,
+            threads,
+            #[inline(always)]
+            |thread| {
+                while let Some(piece) = self.next(thread) {
+                    each(piece);
+                }
+            },
+        );
+    }
 }
 
 /// The next piece of work.

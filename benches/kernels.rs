@@ -307,9 +307,7 @@ impl LinearWeights {
         let shape = PanelShape::new::<S, T>(classic());
         while self.summands.len() < self.images / (T * S::F32_LANES) {
             let mut summand = Summand::zeros(&shape).unwrap();
-            let floats = summand.panel.get_mut::<f32>();
-            let lines = noise(floats.len().div_ceil(16));
-            floats.copy_from_slice(&lines.get()[..floats.len()]);
+            summand.panel = noise(summand.panel.get::<f32>().len() / 16);
             self.summands.push(summand);
         }
         let panels = Panels { shape, summands: &self.summands, images: self.images };

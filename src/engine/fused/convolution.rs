@@ -194,13 +194,15 @@ pub fn add_gradient_of_sums(sums: &mut [f32], gradient: &mut [f32]) {
         let count = rows.len();
         for (i, row) in rows.iter_mut().enumerate() {
             let of_row = winograd::weights_gradient(&std::array::from_fn(|p| sums[p * count + i]));
-            add(row, &of_row);
+            add_all(row, &of_row);
         }
-        add(bias, sum);
+        add_all(bias, sum);
     }
 }
 
-fn add(places: &mut [f32], values: &[f32]) {
+/// Inlined, so that a kernel's vectors are used for it.
+#[inline(always)]
+pub fn add_all(places: &mut [f32], values: &[f32]) {
     places.iter_mut().zip(values).for_each(|(place, value)| *place += value);
 }
 

@@ -4,7 +4,7 @@
 //! same, for slabs are added up in their order.
 
 use super::chunk::{Chunk, images_per_chunk, linear_sizes};
-use super::convolution::{PARAMETERS, SUMS, add_gradient_of_sums};
+use super::convolution::{PARAMETERS, SUMS, add_all, add_gradient_of_sums};
 use super::geometry::Geometry;
 use super::kernels::avx512;
 use super::memory::take;
@@ -171,8 +171,7 @@ impl Piece<'_> {
             Piece::Convolutions(gradient) => {
                 let mut total = [0.0; SUMS];
                 for summand in panels.summands {
-                    let sums = total.iter_mut().zip(summand.sums.get::<f32>());
-                    sums.for_each(|(total, sum)| *total += sum);
+                    add_all(&mut total, summand.sums.get());
                 }
                 if !add {
                     gradient.fill(0.0);
@@ -199,7 +198,7 @@ fn add_up<S: Simd>(simd: S, pool: &Pool, threads: usize, first: &mut [f32], seco
         pool,
         threads,
         #[inline(always)]
-        |(first, second)| first.iter_mut().zip(second).for_each(|(first, second)| *first += second),
+        |(first, second)| add_all(first, second),
     );
 }
 

@@ -66,9 +66,13 @@ impl SingleWeights {
     }
 
     /// In vectors.
-    fn get<S: Simd>(&mut self, architecture: Architecture) -> [&[S::f32s]; 4] {
-        let mut rest = self.memory.get_mut();
-        Self::sizes::<S>(architecture).map(|size| &*take(&mut rest, size / S::F32_LANES))
+    fn get<S: Simd>(&self, architecture: Architecture) -> [&[S::f32s]; 4] {
+        let mut rest = self.memory.get();
+        Self::sizes::<S>(architecture).map(|size| {
+            let (weights, after) = rest.split_at(size / S::F32_LANES);
+            rest = after;
+            weights
+        })
     }
 }
 
@@ -124,7 +128,7 @@ impl<'a, S: Simd> Single<'a, S> {
         batch: &Batch,
         i: usize,
         weights: &NetworkWeights,
-        prepared: &mut SingleWeights,
+        prepared: &SingleWeights,
         out: &mut [f32],
     ) {
         let [weights2, layers @ ..] = prepared.get::<S>(batch.architecture);

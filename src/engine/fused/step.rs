@@ -33,13 +33,10 @@ impl WithSimd for FusedStep<'_> {
         let now: Rows<_> = std::array::from_fn(|_| now.next().unwrap_or_default());
         let mut next: Rows<_> = std::array::from_fn(|_| next.next().unwrap_or_default());
         let middle = n / 2;
-        let now = [
-            now.map(|row: &[f32]| &row[..middle.min(row.len())]),
-            now.map(|row| &row[middle.min(row.len())..]),
-        ];
+        let now0 = now.map(|row: &[f32]| &row[..middle.min(row.len())]);
+        let now1 = now.map(|row| &row[middle.min(row.len())..]);
         let first = next.each_mut().map(|row| take(row, middle.min(row.len())));
         let (gradient0, gradient1) = gradient.split_at(middle);
-        let [now0, now1] = now;
         let halves = [pieces(now0, gradient0, first), pieces(now1, gradient1, next)];
         let threads = pool.threads_after(n.div_ceil(PIECE));
         let finite = AtomicBool::new(true);

@@ -70,7 +70,7 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Convolution<OUTPUTS, CHANNELS>
     }
 
     /// The 2x2 windows at (2y, 4 column) and beside it of every output's map, activated; of a narrow tile
-    /// the first one.
+    /// the first one. By way of the products, (8 points, outputs, 2 rows).
     #[inline(always)]
     pub fn windows<S: Simd>(
         &self,
@@ -78,11 +78,12 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Convolution<OUTPUTS, CHANNELS>
         activation: Activation,
         (x, height): (&[S::f32s], usize),
         (y, column, columns): (usize, usize, usize),
-        products: &mut Products<S::f32s, OUTPUTS>,
+        products: &mut [S::f32s],
         windows: &mut [[Window<S::f32s>; OUTPUTS]],
     ) {
         let (plane, narrow) = (columns * height, windows.len() < WINDOWS);
         let points = if narrow { winograd::NARROW_POINTS } else { POINTS };
+        let products = &mut products.as_chunks_mut::<2>().0.as_chunks_mut::<OUTPUTS>().0[..POINTS];
         for (point, weights) in self.points[..points].iter().enumerate() {
             let x = &x[point * CHANNELS * plane + column * height + 2 * y..];
             weights.correlate(simd, x, plane, &mut products[point]);
@@ -106,10 +107,6 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Convolution<OUTPUTS, CHANNELS>
         activate(simd, activation, windows.as_flattened_mut().as_flattened_mut());
     }
 }
-
-/// Where a convolution's products are computed, [point][output][row]: at the same place again and again,
-/// for they take longer to clear than to write.
-pub type Products<V, const OUTPUTS: usize> = [[[V; 2]; OUTPUTS]; POINTS];
 
 /// The windows side by side that a tile's outputs in two rows make, of each output.
 pub type Windows<V, const OUTPUTS: usize> = [[Window<V>; OUTPUTS]; WINDOWS];

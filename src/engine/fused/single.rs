@@ -91,18 +91,20 @@ pub struct Single<'a, S: Simd> {
     row0: &'a mut [S::f32s],
     /// (6, width1)
     row1: &'a mut [S::f32s],
-    /// (8 points, columns2, 2 rows, 16 / lanes): the second convolution's products.
-    products: &'a mut [S::f32s],
+    /// (8 points, 6 outputs, 2 rows) and (8 points, columns2, 2 rows, 16 / lanes): the convolutions' products.
+    products1: &'a mut [S::f32s],
+    products2: &'a mut [S::f32s],
     /// The features and the outputs of the first two linear layers, in whole vectors.
     values: [&'a mut [S::f32s]; 3],
 }
 
 impl<'a, S: Simd> Single<'a, S> {
-    fn sizes(g: &Geometry) -> [usize; 6] {
+    fn sizes(g: &Geometry) -> [usize; 7] {
         let [features, fc1, fc2] =
             linear_sizes(g.architecture).map(|(inputs, _)| inputs.div_ceil(S::F32_LANES));
-        let products = 2 * POINTS * g.columns2 * CONV2_CHANNELS.div_ceil(S::F32_LANES);
-        [g.padded_width, CONV1_CHANNELS * g.width1, products, features, fc1, fc2]
+        let products1 = 2 * POINTS * CONV1_CHANNELS;
+        let products2 = 2 * POINTS * g.columns2 * CONV2_CHANNELS.div_ceil(S::F32_LANES);
+        [g.padded_width, CONV1_CHANNELS * g.width1, products1, products2, features, fc1, fc2]
     }
 
     /// Floats of memory that it takes.
@@ -116,9 +118,10 @@ impl<'a, S: Simd> Single<'a, S> {
     pub fn new(simd: S, geometry: Geometry, memory: &'a mut [S::f32s]) -> Self {
         let (band, mut rest) = (geometry.band(S::F32_LANES), memory);
         let tile = Tile::new(&band, false, &mut rest);
-        let [row0, row1, products, features, fc1, fc2] =
+        let [row0, row1, products1, products2, features, fc1, fc2] =
             Self::sizes(&geometry).map(|n| take(&mut rest, n));
-        Single { simd, geometry, band, tile, row0, row1, products, values: [features, fc1, fc2] }
+        let values = [features, fc1, fc2];
+        Single { simd, geometry, band, tile, row0, row1, products1, products2, values }
     }
 
     /// The logits of image `i`.
@@ -166,7 +169,7 @@ impl<'a, S: Simd> Single<'a, S> {
             }
         }
         for y in 0..band.height1 {
-            self.tile.pool_row1(simd, band, weights, y, self.row1);
+            self.tile.pool_row1(simd, band, weights, y, self.row1, self.products1);
         }
     }
 
@@ -187,7 +190,7 @@ impl<'a, S: Simd> Single<'a, S> {
                 let at = 2 * y + k;
                 at % self.band.height1 * S::F32_LANES + at / self.band.height1
             });
-            let products = self.products.as_chunks_mut::<V>().0.as_chunks_mut::<2>().0;
+            let products = self.products2.as_chunks_mut::<V>().0.as_chunks_mut::<2>().0;
             for (point, products) in products.chunks_exact_mut(g.columns2).enumerate() {
                 let weights2 = &weights2[point * per_point..][..per_point];
                 let x = &transformed[point * CONV1_CHANNELS * g.columns2 * column_stride..];

@@ -16,11 +16,11 @@ use pulp::Simd;
 pub struct Tile<'a, V> {
     /// (8 points, columns1, height + 4 and one left over): the padded images, transformed.
     pub transformed0: &'a mut [V],
-    /// (height1, columns1): activations, for training.
+    /// (height1, columns1): activations, for training; otherwise one place for all of them.
     pub maps1: &'a mut [Windows<V, CONV1_CHANNELS>],
     /// (8 points, 6 channels, columns2, height1): the first pooled map, transformed.
     pub transformed1: &'a mut [V],
-    /// (height2 / 2, columns2): activations, for training.
+    /// (height2 / 2, columns2): the same.
     pub maps2: &'a mut [Windows<V, CONV2_CHANNELS>],
 }
 
@@ -30,6 +30,8 @@ pub struct Scratch<'a, V> {
     pub row0: &'a mut [V],
     /// (6, width1): a row of the first pooled map, or of its gradient.
     pub row1: &'a mut [V],
+    /// (8 points, 16 outputs, 2 rows): a convolution's products.
+    pub products: &'a mut [V],
     /// (8 points, 16, columns2, height2): gradient before the second activation, transformed.
     pub gradient2: &'a mut [V],
     /// (8 points, 6, columns1, 4 rows): four rows of the gradient before the first activation,
@@ -39,13 +41,14 @@ pub struct Scratch<'a, V> {
 
 impl<'a, V: Copy> Tile<'a, V> {
     fn sizes(g: &Geometry, training: bool) -> [usize; 4] {
-        let (rows1, rows2) = if training { (g.height1, g.height2 / 2) } else { (0, 0) };
+        let maps = [g.height1 * g.columns1, g.height2 / 2 * g.columns2];
+        let [windows1, windows2] = if training { maps } else { [1; 2] };
         let [plane0, plane1] = g.planes();
         [
             POINTS * plane0,
-            size_of::<Windows<f32, CONV1_CHANNELS>>() / size_of::<f32>() * rows1 * g.columns1,
+            size_of::<Windows<f32, CONV1_CHANNELS>>() / size_of::<f32>() * windows1,
             POINTS * CONV1_CHANNELS * plane1,
-            size_of::<Windows<f32, CONV2_CHANNELS>>() / size_of::<f32>() * rows2 * g.columns2,
+            size_of::<Windows<f32, CONV2_CHANNELS>>() / size_of::<f32>() * windows2,
         ]
     }
 
@@ -80,19 +83,16 @@ impl<'a, V: Copy> Tile<'a, V> {
             for y in rows.by_ref().take(ahead) {
                 self.take_row(simd, g, source, y, scratch.row0);
             }
-            self.pool_row1(simd, g, weights, y, scratch.row1);
+            self.pool_row1(simd, g, weights, y, scratch.row1, scratch.products);
         }
         let (activation, pooling) = g.rules();
-        let mut products = [[[simd.splat_f32s(0.0); 2]; CONV2_CHANNELS]; POINTS];
-        let mut place = [[[simd.splat_f32s(0.0); 4]; CONV2_CHANNELS]; WINDOWS];
         for y in 0..g.height2 / 2 {
             for column in 0..g.columns2 {
                 let x = (&*self.transformed1, g.height1);
                 let used = g.windows2(column);
-                let windows = self.maps2.get_mut(y * g.columns2 + column).unwrap_or(&mut place);
-                let windows = &mut windows[..used.len()];
+                let windows = &mut place(self.maps2, y * g.columns2 + column)[..used.len()];
                 let at = (y, column, g.columns2);
-                weights.conv2.windows(simd, activation, x, at, &mut products, windows);
+                weights.conv2.windows(simd, activation, x, at, scratch.products, windows);
                 for (x, windows) in used.zip(&*windows) {
                     for (channel, &window) in windows.iter().enumerate() {
                         let feature = (channel * (g.height2 / 2) + y) * (g.width2 / 2) + x;
@@ -119,7 +119,8 @@ impl<'a, V: Copy> Tile<'a, V> {
         }
     }
 
-    /// Row `y` of the first pooled map, transformed, by way of `row1` (6, width1).
+    /// Row `y` of the first pooled map, transformed, by way of `row1` (6, width1) and the products (8 points,
+    /// 6 outputs, 2 rows).
     #[inline(always)]
     pub fn pool_row1<S: Simd<f32s = V>>(
         &mut self,
@@ -128,15 +129,14 @@ impl<'a, V: Copy> Tile<'a, V> {
         weights: &ConvolutionWeights,
         y: usize,
         row1: &mut [V],
+        products: &mut [V],
     ) {
         let (activation, pooling) = g.rules();
-        let mut products = [[[simd.splat_f32s(0.0); 2]; CONV1_CHANNELS]; POINTS];
-        let mut place = [[[simd.splat_f32s(0.0); 4]; CONV1_CHANNELS]; WINDOWS];
         for column in 0..g.columns1 {
             let x = (&*self.transformed0, g.column_stride());
-            let windows = self.maps1.get_mut(y * g.columns1 + column).unwrap_or(&mut place);
+            let windows = place(self.maps1, y * g.columns1 + column);
             let at = (y, column, g.columns1);
-            weights.conv1.windows(simd, activation, x, at, &mut products, windows);
+            weights.conv1.windows(simd, activation, x, at, products, windows);
             for (x, windows) in (column * WINDOWS..).zip(&*windows) {
                 for (channel, &window) in windows.iter().enumerate() {
                     row1[channel * g.width1 + x] = pool(simd, pooling, window);
@@ -151,17 +151,23 @@ impl<'a, V: Copy> Tile<'a, V> {
     }
 }
 
+/// The place of these windows, or the only one that there is.
+fn place<T>(maps: &mut [T], at: usize) -> &mut T {
+    let last = maps.len() - 1;
+    &mut maps[at.min(last)]
+}
+
 /// Memory of `Windows`.
 fn in_windows<V, const OUTPUTS: usize>(memory: &mut [V]) -> &mut [Windows<V, OUTPUTS>] {
     memory.as_chunks_mut().0.as_chunks_mut().0.as_chunks_mut().0
 }
 
 impl<'a, V> Scratch<'a, V> {
-    fn sizes(g: &Geometry, training: bool) -> [usize; 4] {
+    fn sizes(g: &Geometry, training: bool) -> [usize; 5] {
         let backward =
             [POINTS * CONV2_CHANNELS * g.plane2(), POINTS * CONV1_CHANNELS * ROWS1 * g.columns1];
         let [a, b] = if training { backward } else { [0; 2] };
-        [g.padded_width, CONV1_CHANNELS * g.width1, a, b]
+        [g.padded_width, CONV1_CHANNELS * g.width1, 2 * POINTS * CONV2_CHANNELS, a, b]
     }
 
     pub fn vectors(g: &Geometry, training: bool) -> usize {
@@ -171,7 +177,8 @@ impl<'a, V> Scratch<'a, V> {
     /// Memory that was zero at first and only a scratch has written, at the same place.
     #[inline(always)]
     pub fn new(g: &Geometry, training: bool, memory: &mut &'a mut [V]) -> Self {
-        let [row0, row1, gradient2, rows1] = Self::sizes(g, training).map(|n| take(memory, n));
-        Scratch { row0, row1, gradient2, rows1 }
+        let [row0, row1, products, gradient2, rows1] =
+            Self::sizes(g, training).map(|n| take(memory, n));
+        Scratch { row0, row1, products, gradient2, rows1 }
     }
 }

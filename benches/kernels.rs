@@ -7,8 +7,8 @@ use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{Criterion, Throughput};
 use lenet::kernels::{
     Activation, Architecture, Columns, Memory, Packed, PackedTransposed, PanelShape, Panels,
-    Pooling, Summand, activate, convolution_weights, correlate_outputs, dot_products, linear,
-    linear_inputs, transform_inputs,
+    Pooling, Summand, activate, column_weights, convolution_weights, correlate_outputs,
+    dot_products, linear, linear_inputs, transform_inputs, written_vectors,
 };
 use pulp::{Arch, Simd, WithSimd};
 use std::cell::Cell;
@@ -101,14 +101,17 @@ impl Kernel for Peak {
 struct Correlate<const OUTPUTS: usize, const CHANNELS: usize> {
     packed: Packed<OUTPUTS, CHANNELS>,
     x: Memory,
+    written: Memory,
+    out: Memory,
     rows: usize,
     columns: usize,
 }
 
 impl<const OUTPUTS: usize, const CHANNELS: usize> Correlate<OUTPUTS, CHANNELS> {
     fn new(rows: usize, columns: usize) -> Self {
-        let packed = Packed::zeros();
-        Correlate { packed, x: noise(CHANNELS * columns * (rows + KERNEL)), rows, columns }
+        let (packed, x) = (Packed::zeros(), noise(CHANNELS * columns * (rows + KERNEL)));
+        let (written, out) = (noise(written_vectors(CHANNELS, 0)), noise(2 * columns * OUTPUTS));
+        Correlate { packed, x, written, out, rows, columns }
     }
 }
 
@@ -126,13 +129,14 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Kernel for Correlate<OUTPUTS, 
     #[inline(always)]
     fn run<S: Simd>(&mut self, simd: S) {
         let stride = self.rows + KERNEL;
-        let mut out = [[simd.splat_f32s(0.0); 2]; OUTPUTS];
         let x: &[S::f32s] = self.x.get_mut();
-        for column in 0..self.columns {
-            for row in (0..self.rows).step_by(2) {
-                let x = &x[column * stride + row..];
-                self.packed.correlate(simd, x, self.columns * stride, &mut out);
-                black_box(&mut out);
+        let (written, out) = (self.written.get_mut(), self.out.get_mut::<S::f32s>());
+        let out = out.as_chunks_mut::<2>().0.as_chunks_mut::<OUTPUTS>().0;
+        for row in (0..self.rows).step_by(2) {
+            let together = Packed::<OUTPUTS, CHANNELS>::columns::<S>();
+            for (i, out) in out[..self.columns].chunks_mut(together).enumerate() {
+                let x = &x[i * together * stride + row..];
+                self.packed.correlate(simd, x, (self.columns * stride, stride), written, out);
             }
         }
     }
@@ -142,6 +146,7 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Kernel for Correlate<OUTPUTS, 
 struct CorrelateTransposed<const OUTPUTS: usize, const CHANNELS: usize> {
     packed: PackedTransposed<OUTPUTS, CHANNELS>,
     deltas: Memory,
+    written: Memory,
     out: Memory,
     rows: usize,
     columns: usize,
@@ -149,9 +154,10 @@ struct CorrelateTransposed<const OUTPUTS: usize, const CHANNELS: usize> {
 
 impl<const OUTPUTS: usize, const CHANNELS: usize> CorrelateTransposed<OUTPUTS, CHANNELS> {
     fn new(rows: usize, columns: usize) -> Self {
-        let packed = PackedTransposed::zeros();
-        let (deltas, out) = (OUTPUTS * columns * rows, CHANNELS * columns * (rows + KERNEL - 1));
-        CorrelateTransposed { packed, deltas: noise(deltas), out: noise(out), rows, columns }
+        let (packed, deltas) = (PackedTransposed::zeros(), noise(OUTPUTS * columns * rows));
+        let written = noise(written_vectors(CHANNELS, rows * columns / 2));
+        let out = noise(CHANNELS * columns * (rows + KERNEL - 1));
+        CorrelateTransposed { packed, deltas, written, out, rows, columns }
     }
 }
 
@@ -170,19 +176,16 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Kernel
 
     #[inline(always)]
     fn run<S: Simd>(&mut self, simd: S) {
-        let (rows, inputs) = (self.rows, self.rows + KERNEL - 1);
+        let (size, inputs) = ((self.rows, self.columns), self.rows + KERNEL - 1);
         let deltas: &[S::f32s] = self.deltas.get_mut();
-        let out: &mut [S::f32s] = self.out.get_mut();
-        for column in 0..self.columns {
-            let deltas = (&deltas[column * rows..], self.columns * rows);
-            let out = (&mut out[column * inputs..], self.columns * inputs);
-            self.packed.correlate_transposed(simd, deltas, rows, out);
-        }
+        let deltas = (&deltas[..OUTPUTS * self.rows * self.columns], self.rows * self.columns);
+        let out = (self.out.get_mut(), self.columns * inputs, inputs);
+        self.packed.correlate_transposed(simd, deltas, size, self.written.get_mut(), out);
     }
 }
 
 /// The gradient of a convolution's weights between two outputs and one channel.
-struct ConvolutionWeights {
+struct ColumnWeights {
     deltas: [Memory; 2],
     x: Memory,
     sums: Memory,
@@ -190,15 +193,15 @@ struct ConvolutionWeights {
     columns: usize,
 }
 
-impl ConvolutionWeights {
+impl ColumnWeights {
     fn new(rows: usize, columns: usize) -> Self {
         let deltas = [noise(rows * columns), noise(rows * columns)];
         let x = noise((rows + KERNEL) * columns);
-        ConvolutionWeights { deltas, x, sums: noise(1), rows, columns }
+        ColumnWeights { deltas, x, sums: noise(1), rows, columns }
     }
 }
 
-impl Kernel for ConvolutionWeights {
+impl Kernel for ColumnWeights {
     fn work(&self, lanes: u64) -> Throughput {
         Throughput::Elements((2 * KERNEL * self.rows * self.columns) as u64 * lanes)
     }
@@ -211,7 +214,46 @@ impl Kernel for ConvolutionWeights {
         let second = Columns { values: &second.get_mut()[..rows * columns], stride: rows };
         let x = Columns { values: self.x.get_mut(), stride: rows + KERNEL };
         let sums = self.sums.get_mut::<f32>();
-        convolution_weights(simd, [first, second], (rows, columns), x, sums, [0, KERNEL]);
+        column_weights(simd, [first, second], (rows, columns), x, sums, [0, KERNEL]);
+    }
+}
+
+/// The gradient of a convolution's weights between all outputs and channels.
+struct ConvolutionWeights<const OUTPUTS: usize, const CHANNELS: usize> {
+    deltas: Memory,
+    x: Memory,
+    written: Memory,
+    sums: Memory,
+    rows: usize,
+    columns: usize,
+}
+
+impl<const OUTPUTS: usize, const CHANNELS: usize> ConvolutionWeights<OUTPUTS, CHANNELS> {
+    fn new(rows: usize, columns: usize) -> Self {
+        let (deltas, x) =
+            (noise(OUTPUTS * rows * columns), noise(CHANNELS * (rows + KERNEL) * columns));
+        let written = noise(written_vectors(CHANNELS, rows * columns / 2));
+        let sums = noise((OUTPUTS * CHANNELS * KERNEL).div_ceil(16));
+        ConvolutionWeights { deltas, x, written, sums, rows, columns }
+    }
+}
+
+impl<const OUTPUTS: usize, const CHANNELS: usize> Kernel for ConvolutionWeights<OUTPUTS, CHANNELS> {
+    fn work(&self, lanes: u64) -> Throughput {
+        Throughput::Elements(
+            (self.rows * self.columns * OUTPUTS * CHANNELS * KERNEL) as u64 * lanes,
+        )
+    }
+
+    #[inline(always)]
+    fn run<S: Simd>(&mut self, simd: S) {
+        let (size, column) = ((self.rows, self.columns), self.rows + KERNEL);
+        let plane = self.rows * self.columns;
+        let deltas = (&self.deltas.get_mut()[..OUTPUTS * plane], plane);
+        let x = (&*self.x.get_mut(), self.columns * column, column);
+        let sums = &mut self.sums.get_mut::<f32>()[..OUTPUTS * CHANNELS * KERNEL];
+        let written = self.written.get_mut();
+        convolution_weights::<S, CHANNELS>(simd, deltas, size, x, written, sums);
     }
 }
 
@@ -499,8 +541,8 @@ fn main() {
         "first convolution": Correlate::<6, 1>::new(28, 7),
         "second convolution": Correlate::<16, 6>::new(10, 3),
         "second convolution, input gradient": CorrelateTransposed::<16, 6>::new(10, 3),
-        "first convolution, weight gradient": ConvolutionWeights::new(4, 7),
-        "second convolution, weight gradient": ConvolutionWeights::new(10, 3),
+        "first convolution, weight gradient": ColumnWeights::new(4, 7),
+        "second convolution, weight gradient": ConvolutionWeights::<16, 6>::new(10, 3),
         "linear 400 to 120": Linear::new(INPUTS, OUTPUTS, false),
         "linear 400 to 120, input gradient": Linear::new(INPUTS, OUTPUTS, true),
         "linear 400 to 120, weight gradient of 256 images": LinearWeights::new(256),

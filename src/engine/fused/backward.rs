@@ -2,7 +2,7 @@
 
 use super::convolution::{ConvolutionWeights, WINDOWS, layers, products_gradient};
 use super::geometry::Geometry;
-use super::kernels::{Columns, convolution_weights};
+use super::kernels::{Columns, column_weights, convolution_weights};
 use super::tile::{Scratch, Tile};
 use super::winograd::{self, POINTS};
 use crate::architecture::{CONV1_CHANNELS, CONV2_CHANNELS, KERNEL};
@@ -25,13 +25,13 @@ impl<V: Copy> Tile<'_, V> {
         (features, stride): (&[V], usize),
         sums: &mut [f32],
     ) {
-        let Scratch { row1, gradient2, rows1, .. } = scratch;
+        let Scratch { row1, written, gradient2, rows1, .. } = scratch;
         let [(weights1, bias1), (weights2, bias2)] = layers(sums, POINTS * KERNEL);
         self.pooling2(simd, g, (features, stride), gradient2);
         let mut bias = [simd.splat_f32s(0.0); CONV2_CHANNELS];
         add_outputs(simd, gradient2, g.plane2(), &mut bias);
         add_reduced(simd, &bias, bias2);
-        self.convolution2(simd, g, weights, gradient2, weights2);
+        self.convolution2(simd, g, weights, gradient2, written, weights2);
         self.convolution1(simd, g, [row1, rows1], (weights1, bias1));
     }
 
@@ -70,31 +70,26 @@ impl<V: Copy> Tile<'_, V> {
         g: &Geometry,
         weights: &ConvolutionWeights,
         gradient2: &[V],
+        written: &mut [V],
         sums: &mut [f32],
     ) {
         let ([_, plane1], plane2) = (g.planes(), g.plane2());
-        for (point, gradient2) in gradient2.chunks_exact(CONV2_CHANNELS * plane2).enumerate() {
-            let columns = g.columns2_at(point);
-            let map = |channel: usize| (point * CONV1_CHANNELS + channel) * plane1;
-            for output in (0..CONV2_CHANNELS).step_by(2) {
-                let delta =
-                    |o: usize| Columns { values: &gradient2[o * plane2..], stride: g.height2 };
-                let deltas = [delta(output), delta(output + 1)];
-                for channel in 0..CONV1_CHANNELS {
-                    let x = &self.transformed1[map(channel)..map(channel + 1)];
-                    let x = Columns { values: x, stride: g.height1 };
-                    let of = |o: usize| {
-                        ((point * CONV2_CHANNELS + o) * CONV1_CHANNELS + channel) * KERNEL
-                    };
-                    let places = [of(output), of(output + 1)];
-                    convolution_weights(simd, deltas, (g.height2, columns), x, sums, places);
-                }
-            }
-            for column in 0..columns {
-                let deltas = (&gradient2[column * g.height2..], plane2);
-                let out = (&mut self.transformed1[map(0) + column * g.height1..], plane1);
-                weights.conv2_back[point].correlate_transposed(simd, deltas, g.height2, out);
-            }
+        let maps = self.transformed1.chunks_exact_mut(CONV1_CHANNELS * plane1);
+        let gradients = gradient2.chunks_exact(CONV2_CHANNELS * plane2);
+        let sums = sums.chunks_exact_mut(CONV2_CHANNELS * CONV1_CHANNELS * KERNEL);
+        for (point, ((map, gradient2), sums)) in maps.zip(gradients).zip(sums).enumerate() {
+            let size = (g.height2, g.columns2_at(point));
+            let x = (&*map, plane1, g.height1);
+            convolution_weights::<S, CONV1_CHANNELS>(
+                simd,
+                (gradient2, plane2),
+                size,
+                x,
+                written,
+                sums,
+            );
+            let (back, out) = (&weights.conv2_back[point], (map, plane1, g.height1));
+            back.correlate_transposed(simd, (gradient2, plane2), size, written, out);
         }
     }
 
@@ -151,7 +146,7 @@ impl<V: Copy> Tile<'_, V> {
                     };
                     let deltas = [delta(output), delta(output + 1)];
                     let places = [map(output) * KERNEL, map(output + 1) * KERNEL];
-                    convolution_weights(simd, deltas, (ROWS1, g.columns1), x, sums, places);
+                    column_weights(simd, deltas, (ROWS1, g.columns1), x, sums, places);
                 }
             }
         }

@@ -76,7 +76,7 @@ impl<'a, S: Simd, const T: usize> Chunk<'a, S, T> {
         let linear: usize = Self::linear_vectors(g).iter().sum();
         let linear = if training { 2 * linear } else { linear };
         let tiles = T * Tile::<S::f32s>::vectors(g, training);
-        (tiles + Scratch::<S::f32s>::vectors(g, training) + linear) * S::F32_LANES
+        (tiles + Scratch::<S::f32s>::vectors::<S>(g, training) + linear) * S::F32_LANES
     }
 
     /// Memory that was zero at first and that only chunks of the same kind have written.
@@ -84,7 +84,7 @@ impl<'a, S: Simd, const T: usize> Chunk<'a, S, T> {
     pub fn new(simd: S, geometry: Geometry, training: bool, memory: &'a mut [S::f32s]) -> Self {
         let (g, mut rest) = (&geometry, memory);
         let tiles = std::array::from_fn(|_| Tile::new(g, training, &mut rest));
-        let scratch = Scratch::new(g, training, &mut rest);
+        let scratch = Scratch::new::<S>(g, training, &mut rest);
         let linear = Self::linear_vectors(g);
         let values = linear.map(|n| take(&mut rest, n));
         let gradients = linear.map(|n| take(&mut rest, if training { n } else { 0 }));

@@ -10,6 +10,7 @@ use super::pooling::{Window, unpool};
 use super::winograd::{self, POINTS};
 use crate::architecture::{Activation, CONV1_CHANNELS, CONV2_CHANNELS, KERNEL, Pooling};
 use pulp::Simd;
+use std::ops::Range;
 
 /// 2x2 windows that a tile's outputs in two rows make.
 pub const WINDOWS: usize = winograd::OUTPUTS / 2;
@@ -69,32 +70,47 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Convolution<OUTPUTS, CHANNELS>
         }
     }
 
-    /// The 2x2 windows at (2y, 4 column) and beside it of every output's map, activated; of a narrow tile
-    /// the first one. By way of the products, (8 points, outputs, 2 rows).
+    /// The products of two rows, from 2y, of neighbouring tiles of columns, of which the last may be narrow:
+    /// (8 points, columns, outputs, 2 rows).
+    #[inline(always)]
+    pub fn products<S: Simd>(
+        &self,
+        simd: S,
+        (x, plane, height): (&[S::f32s], usize, usize),
+        (y, columns, narrow): (usize, Range<usize>, bool),
+        written: &mut [S::f32s],
+        products: &mut [S::f32s],
+    ) {
+        let products = products.as_chunks_mut::<2>().0.as_chunks_mut::<OUTPUTS>().0;
+        let products = products.chunks_exact_mut(columns.len());
+        for (point, (weights, products)) in self.points.iter().zip(products).enumerate() {
+            let x = &x[point * CHANNELS * plane + columns.start * height + 2 * y..];
+            let without = usize::from(narrow && point >= winograd::NARROW_POINTS);
+            let (products, none) = products.split_at_mut(columns.len() - without);
+            weights.correlate(simd, x, (plane, height), written, products);
+            none.fill([[simd.splat_f32s(0.0); 2]; OUTPUTS]);
+        }
+    }
+
+    /// The 2x2 windows side by side that tile `column` of `columns` has in every output's map, activated; of
+    /// a narrow tile the first one.
     #[inline(always)]
     pub fn windows<S: Simd>(
         &self,
         simd: S,
         activation: Activation,
-        (x, height): (&[S::f32s], usize),
-        (y, column, columns): (usize, usize, usize),
-        products: &mut [S::f32s],
+        products: &[S::f32s],
+        (column, columns): (usize, usize),
         windows: &mut [[Window<S::f32s>; OUTPUTS]],
     ) {
-        let (plane, narrow) = (columns * height, windows.len() < WINDOWS);
-        let points = if narrow { winograd::NARROW_POINTS } else { POINTS };
-        let products = &mut products.as_chunks_mut::<2>().0.as_chunks_mut::<OUTPUTS>().0[..POINTS];
-        for (point, weights) in self.points[..points].iter().enumerate() {
-            let x = &x[point * CHANNELS * plane + column * height + 2 * y..];
-            weights.correlate(simd, x, plane, &mut products[point]);
-        }
-        products[points..].fill([[simd.splat_f32s(0.0); 2]; OUTPUTS]);
+        let products = products.as_chunks::<2>().0.as_chunks::<OUTPUTS>().0;
+        let narrow = windows.len() < WINDOWS;
         for output in 0..OUTPUTS {
             let mut rows = [[simd.splat_f32s(0.0); winograd::OUTPUTS]; 2];
             for (row, outputs) in rows.iter_mut().enumerate() {
                 let mut m = [simd.splat_f32s(0.0); POINTS];
-                for (m, products) in m.iter_mut().zip(&*products) {
-                    *m = products[output][row];
+                for (point, m) in m.iter_mut().enumerate() {
+                    *m = products[point * columns + column][output][row];
                 }
                 let bias = simd.splat_f32s(self.bias[output]);
                 *outputs = winograd::biased_outputs(simd, m, bias, narrow);

@@ -5,7 +5,7 @@
 //! is spilled.
 
 use super::memory::take;
-use super::nested;
+use super::{matrices, nested};
 use crate::architecture::KERNEL;
 use pulp::{Simd, bytemuck};
 use std::ops::Range;
@@ -22,7 +22,11 @@ pub const OUTPUTS: usize = 6;
 
 /// Outputs in groups of up to `OUTPUTS`, as even as they get: 16 are 5 + 5 + 6, not 6 + 6 + 4.
 pub fn groups(outputs: usize) -> impl Iterator<Item = Range<usize>> {
-    let count = outputs.div_ceil(OUTPUTS);
+    groups_of(OUTPUTS, outputs)
+}
+
+fn groups_of(most: usize, outputs: usize) -> impl Iterator<Item = Range<usize>> {
+    let count = outputs.div_ceil(most);
     (0..count).map(move |g| g * outputs / count..(g + 1) * outputs / count)
 }
 
@@ -43,74 +47,90 @@ macro_rules! for_group_of {
 pub(super) use for_group_of;
 
 /// The weights of a convolution with a kernel of one column, (outputs, channels, rows), in the order in
-/// which `correlate` reads them: outputs in `groups`, of a group [channel][tap][output].
+/// which `correlate` reads them: outputs in groups, of a group [channel][tap][output]. Taps are the rows, or
+/// what `nested` makes of them.
 pub struct Packed<const OUTPUTS: usize, const CHANNELS: usize> {
     weights: Vec<f32>,
 }
 
-/// What the kernels multiply by for each column of a convolution's kernel: its rows, or what `nested`
-/// makes of them.
-const fn taps(nested: bool) -> usize {
-    if nested { nested::PRODUCTS } else { KERNEL }
-}
-
-/// Calls `each` with every tap of a column.
-fn for_each_tap(nested: bool, column: &[f32; KERNEL], each: impl FnMut((usize, f32))) {
-    if nested {
-        nested::weights(*column).into_iter().enumerate().for_each(each);
-    } else {
-        column.iter().copied().enumerate().for_each(each);
-    }
-}
-
 impl<const OUTPUTS: usize, const CHANNELS: usize> Packed<OUTPUTS, CHANNELS> {
-    /// Room for the taps of any vectors.
+    /// With one channel the additions would be as many as the multiply-adds that they save.
+    const NESTED: bool = CHANNELS > 1;
+    const TAPS: usize = if Self::NESTED { nested::PRODUCTS } else { KERNEL };
+
     pub fn zeros() -> Self {
-        Packed { weights: vec![0.0; OUTPUTS * CHANNELS * nested::PRODUCTS] }
+        const { assert!(!Self::NESTED || OUTPUTS.is_multiple_of(matrices::OUTPUTS)) }
+        Packed { weights: vec![0.0; OUTPUTS * CHANNELS * Self::TAPS] }
     }
 
-    /// With one channel the additions would be as many as the multiply-adds that they save.
-    const fn nested<S: Simd>() -> bool {
-        avx512::<S>() && CHANNELS > 1
+    const fn matrices<S: Simd>() -> bool {
+        Self::NESTED && !avx512::<S>()
+    }
+
+    /// Neighbouring columns that `correlate` takes together, or fewer.
+    pub const fn columns<S: Simd>() -> usize {
+        if Self::matrices::<S>() { matrices::COLUMNS } else { 1 }
+    }
+
+    fn groups<S: Simd>() -> impl Iterator<Item = Range<usize>> {
+        groups_of(if Self::matrices::<S>() { matrices::OUTPUTS } else { self::OUTPUTS }, OUTPUTS)
     }
 
     /// Sets the column of every `weight(output, channel)`.
     pub fn fill<S: Simd>(&mut self, weight: impl Fn(usize, usize) -> [f32; KERNEL]) {
-        let (mut rest, nested) = (&mut *self.weights, Self::nested::<S>());
-        for group in groups(OUTPUTS) {
+        let mut rest = &mut *self.weights;
+        for group in Self::groups::<S>() {
             for channel in 0..CHANNELS {
-                let places = take(&mut rest, taps(nested) * group.len());
+                let places = take(&mut rest, Self::TAPS * group.len());
                 for (a, output) in group.clone().enumerate() {
-                    let set = |(tap, weight)| places[tap * group.len() + a] = weight;
-                    for_each_tap(nested, &weight(output, channel), set);
+                    let column = weight(output, channel);
+                    let nested = nested::weights(column);
+                    let taps: &[f32] = if Self::NESTED { &nested } else { &column };
+                    for (tap, &weight) in taps.iter().enumerate() {
+                        places[tap * group.len() + a] = weight;
+                    }
                 }
             }
         }
     }
 
-    /// Two outputs, one below the other, of which x holds the column of inputs from the one that the
-    /// kernel's first row meets: for every output o and b = 0, 1, out[o][b] = the sum over channels c and
-    /// rows r of weight(o, c, r) * x[c * channel_stride + r + b].
+    /// Two outputs, one below the other, of each of some columns, of which x holds the inputs from the one
+    /// that the kernel's first row meets: for every column i, output o and b = 0, 1, out[i][o][b] = the sum
+    /// over channels c and rows r of weight(o, c, r) * x[c * strides.0 + i * strides.1 + r + b].
     #[inline(always)]
     pub fn correlate<S: Simd>(
         &self,
         simd: S,
         x: &[S::f32s],
-        channel_stride: usize,
-        out: &mut [[S::f32s; 2]; OUTPUTS],
+        strides: (usize, usize),
+        written: &mut [S::f32s],
+        out: &mut [[[S::f32s; 2]; OUTPUTS]],
     ) {
-        for group in groups(OUTPUTS) {
-            let size = CHANNELS * taps(Self::nested::<S>());
-            let weights = &self.weights[group.start * size..group.end * size];
-            let out = &mut out[group];
-            if Self::nested::<S>() {
-                use nested::correlate_group as nested_group;
-                for_group_of!(out.len(), nested_group::<S>(simd, weights, x, channel_stride, out));
-            } else {
-                for_group_of!(
-                    out.len(),
-                    correlate_group::<S>(simd, weights, x, channel_stride, out)
-                );
+        let weights = &*self.weights;
+        if Self::matrices::<S>() {
+            use matrices::correlate as matrix;
+            return match out.len() {
+                3 => matrix::<S, OUTPUTS, CHANNELS, 3>(simd, weights, x, strides, written, out),
+                2 => matrix::<S, OUTPUTS, CHANNELS, 2>(simd, weights, x, strides, written, out),
+                1 => matrix::<S, OUTPUTS, CHANNELS, 1>(simd, weights, x, strides, written, out),
+                _ => (),
+            };
+        }
+        for (i, out) in out.iter_mut().enumerate() {
+            let x = &x[i * strides.1..];
+            for group in Self::groups::<S>() {
+                let size = CHANNELS * Self::TAPS;
+                let weights = &weights[group.start * size..group.end * size];
+                let out = &mut out[group];
+                if Self::NESTED {
+                    use nested::correlate_group as nested_group;
+                    for_group_of!(out.len(), nested_group::<S>(simd, weights, x, strides.0, out));
+                } else {
+                    for_group_of!(
+                        out.len(),
+                        correlate_group::<S>(simd, weights, x, strides.0, out)
+                    );
+                }
             }
         }
     }
@@ -148,104 +168,70 @@ fn correlate_group<S: Simd, const A: usize>(
 }
 
 /// The same weights as the transposed convolution reads them, some channels at a time:
-/// [group of channels][output][tap][channel].
+/// [group of channels][output][product][channel].
 pub struct PackedTransposed<const OUTPUTS: usize, const CHANNELS: usize> {
     weights: Vec<f32>,
 }
 
-/// Channels whose gradient the plain kernel computes at once: with what two outputs reach of each, they
-/// keep 12 sums in registers.
-const CHANNELS_BACK: usize = 2;
-
-const fn channels_back<S: Simd>() -> usize {
-    if avx512::<S>() { nested::CHANNELS_BACK } else { CHANNELS_BACK }
-}
-
 impl<const OUTPUTS: usize, const CHANNELS: usize> PackedTransposed<OUTPUTS, CHANNELS> {
-    /// Room for the taps of any vectors.
     pub fn zeros() -> Self {
-        const {
-            assert!(CHANNELS.is_multiple_of(CHANNELS_BACK));
-            assert!(CHANNELS.is_multiple_of(nested::CHANNELS_BACK));
-        }
+        const { assert!(CHANNELS.is_multiple_of(nested::CHANNELS_BACK)) }
         PackedTransposed { weights: vec![0.0; OUTPUTS * CHANNELS * nested::PRODUCTS] }
+    }
+
+    const fn group<S: Simd>() -> usize {
+        if avx512::<S>() { nested::CHANNELS_BACK } else { CHANNELS }
     }
 
     /// Sets the column of every `weight(output, channel)`.
     pub fn fill<S: Simd>(&mut self, weight: impl Fn(usize, usize) -> [f32; KERNEL]) {
-        let (mut rest, group) = (&mut *self.weights, channels_back::<S>());
+        let (mut rest, group) = (&mut *self.weights, Self::group::<S>());
         for first in (0..CHANNELS).step_by(group) {
             for output in 0..OUTPUTS {
-                let places = take(&mut rest, taps(avx512::<S>()) * group);
+                let places = take(&mut rest, nested::PRODUCTS * group);
                 for c in 0..group {
-                    let set = |(tap, weight)| places[tap * group + c] = weight;
-                    for_each_tap(avx512::<S>(), &weight(output, first + c), set);
-                }
-            }
-        }
-    }
-
-    /// The gradient of a column of inputs from that of its `rows` outputs, an even number: for every
-    /// channel c and y below rows + 4, out[c * channel_stride + y] = the sum over outputs o and rows r of
-    /// weight(o, c, r) * deltas[o * output_stride + y - r], where that is within the column.
-    #[inline(always)]
-    pub fn correlate_transposed<S: Simd>(
-        &self,
-        simd: S,
-        deltas: (&[S::f32s], usize),
-        rows: usize,
-        (out, channel_stride): (&mut [S::f32s], usize),
-    ) {
-        let group = channels_back::<S>();
-        let weights = self.weights.chunks_exact(OUTPUTS * taps(avx512::<S>()) * group);
-        for (weights, first) in weights.zip((0..CHANNELS).step_by(group)) {
-            let out = (&mut out[first * channel_stride..], channel_stride);
-            if avx512::<S>() {
-                use nested::correlate_transposed_group as nested_group;
-                nested_group::<S, { nested::CHANNELS_BACK }>(simd, weights, deltas, rows, out);
-            } else {
-                correlate_transposed_group(simd, weights, deltas, rows, out);
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn correlate_transposed_group<S: Simd>(
-    simd: S,
-    weights: &[f32],
-    (deltas, output_stride): (&[S::f32s], usize),
-    rows: usize,
-    (out, channel_stride): (&mut [S::f32s], usize),
-) {
-    const C: usize = CHANNELS_BACK;
-    let weights = weights.as_chunks::<C>().0.as_chunks::<KERNEL>().0;
-    // What two outputs, one below the other, reach; the inputs above are done.
-    let mut sums = [[simd.splat_f32s(0.0); KERNEL + 1]; C];
-    for y in (0..rows).step_by(2) {
-        for (output, weights) in weights.iter().enumerate() {
-            let deltas = &deltas[output * output_stride + y..][..2];
-            for row in 0..KERNEL {
-                for c in 0..C {
-                    let weight = simd.splat_f32s(weights[row][c]);
-                    for b in 0..2 {
-                        let sum = &mut sums[c][row + b];
-                        *sum = simd.mul_add_e_f32s(weight, deltas[b], *sum);
+                    let products = nested::weights(weight(output, first + c));
+                    for (product, weight) in products.into_iter().enumerate() {
+                        places[product * group + c] = weight;
                     }
                 }
             }
         }
-        for (c, sums) in sums.iter_mut().enumerate() {
-            let [first, second, rest @ ..] = *sums;
-            let at = c * channel_stride + y;
-            out[at..at + 2].copy_from_slice(&[first, second]);
-            *sums = [simd.splat_f32s(0.0); KERNEL + 1];
-            sums[..KERNEL - 1].copy_from_slice(&rest);
-        }
     }
-    for (c, sums) in sums.iter().enumerate() {
-        let at = c * channel_stride + rows;
-        out[at..at + KERNEL - 1].copy_from_slice(&sums[..KERNEL - 1]);
+
+    /// The gradient of some columns of inputs from that of their `rows` outputs, an even number, which lie
+    /// side by side: for every column i, channel c and y below rows + 4, out[c * channel_stride +
+    /// i * column_stride + y] = the sum over outputs o and rows r of weight(o, c, r) *
+    /// deltas[o * output_stride + i * rows + y - r], where that is within the column.
+    #[inline(always)]
+    pub fn correlate_transposed<S: Simd>(
+        &self,
+        simd: S,
+        (deltas, output_stride): (&[S::f32s], usize),
+        (rows, columns): (usize, usize),
+        written: &mut [S::f32s],
+        (out, channel_stride, column_stride): (&mut [S::f32s], usize, usize),
+    ) {
+        if !avx512::<S>() {
+            return matrices::correlate_transposed::<S, CHANNELS>(
+                simd,
+                &self.weights,
+                (deltas, output_stride),
+                (rows, columns),
+                written,
+                (out, channel_stride, column_stride),
+            );
+        }
+        const C: usize = nested::CHANNELS_BACK;
+        let weights = self.weights.chunks_exact(OUTPUTS * nested::PRODUCTS * C);
+        for (weights, first) in weights.zip((0..CHANNELS).step_by(C)) {
+            for column in 0..columns {
+                let deltas = (&deltas[column * rows..], output_stride);
+                let out = &mut out[first * channel_stride + column * column_stride..];
+                let out = (out, channel_stride);
+                nested::correlate_transposed_group::<S, C>(simd, weights, deltas, rows, out);
+            }
+        }
     }
 }
 
@@ -267,7 +253,7 @@ impl<'a, V> Columns<'a, V> {
 /// sums[places[c] + k] += the sum over columns, rows and lanes of deltas[c][row] * x[row + k]. The number of
 /// rows is even.
 #[inline(always)]
-pub fn convolution_weights<S: Simd>(
+pub fn column_weights<S: Simd>(
     simd: S,
     deltas: [Columns<S::f32s>; 2],
     size: (usize, usize),
@@ -276,10 +262,48 @@ pub fn convolution_weights<S: Simd>(
     places: [usize; 2],
 ) {
     let gradients = if avx512::<S>() {
-        nested::convolution_weights(simd, deltas, size, x)
+        nested::column_weights(simd, deltas, size, x)
     } else {
-        plain_convolution_weights(simd, deltas, size, x)
+        plain_column_weights(simd, deltas, size, x)
     };
+    add_gradients(simd, gradients, sums, places);
+}
+
+/// The gradient of the columns that all outputs, an even number, have for `C` channels: of output o and channel
+/// c, sums[(o * C + c) * KERNEL + k] += the sum over columns, rows and lanes of deltas.0[o * deltas.1 +
+/// column * rows + row] * x.0[c * x.1 + column * x.2 + row + k]. The number of rows is even.
+#[inline(always)]
+pub fn convolution_weights<S: Simd, const C: usize>(
+    simd: S,
+    deltas: (&[S::f32s], usize),
+    (rows, columns): (usize, usize),
+    x: (&[S::f32s], usize, usize),
+    written: &mut [S::f32s],
+    sums: &mut [f32],
+) {
+    if !avx512::<S>() {
+        let size = (rows, columns);
+        return matrices::convolution_weights::<S, C>(simd, deltas, size, x, written, sums);
+    }
+    let deltas = deltas.0.chunks_exact(2 * deltas.1).map(|both| both.split_at(deltas.1));
+    for ((first, second), sums) in deltas.zip(sums.chunks_exact_mut(2 * C * KERNEL)) {
+        let deltas = [first, second].map(|values| Columns { values, stride: rows });
+        for channel in 0..C {
+            let x = Columns { values: &x.0[channel * x.1..], stride: x.2 };
+            let places = [channel * KERNEL, (C + channel) * KERNEL];
+            column_weights(simd, deltas, (rows, columns), x, sums, places);
+        }
+    }
+}
+
+/// Adds two gradients of a column, their lanes added up, to the sums at their places.
+#[inline(always)]
+pub fn add_gradients<S: Simd>(
+    simd: S,
+    gradients: [[S::f32s; KERNEL]; 2],
+    sums: &mut [f32],
+    places: [usize; 2],
+) {
     let mut lanes = [simd.splat_f32s(0.0); (2 * KERNEL).next_multiple_of(4)];
     lanes[..2 * KERNEL].copy_from_slice(gradients.as_flattened());
     let mut added = [0.0; (2 * KERNEL).next_multiple_of(4)];
@@ -293,7 +317,7 @@ pub fn convolution_weights<S: Simd>(
 }
 
 #[inline(always)]
-fn plain_convolution_weights<S: Simd>(
+fn plain_column_weights<S: Simd>(
     simd: S,
     deltas: [Columns<S::f32s>; 2],
     (rows, columns): (usize, usize),
@@ -479,10 +503,11 @@ mod tests {
             check_correlate::<S, 1, 1>(simd, &mut noise);
             check_correlate::<S, 6, 1>(simd, &mut noise);
             check_correlate::<S, 16, 6>(simd, &mut noise);
-            check_correlate::<S, 9, 2>(simd, &mut noise);
-            for rows in [2, 4, 10] {
-                check_correlate_transposed::<S, 16, 6>(simd, &mut noise, rows);
-                check_correlate_transposed::<S, 1, 6>(simd, &mut noise, rows);
+            check_correlate::<S, 10, 2>(simd, &mut noise);
+            for size in [(2, 1), (4, 3), (10, 2), (10, 3)] {
+                check_correlate_transposed::<S, 16, 6>(simd, &mut noise, size);
+                check_correlate_transposed::<S, 1, 6>(simd, &mut noise, size);
+                check_convolution_weights::<S, 6>(simd, &mut noise, size);
             }
             for outputs in [1, 2, 3, 4, 5, 6, 7, 11, 13, 16] {
                 for inputs in [1, 5, 6, 7, 16, 23] {
@@ -492,7 +517,7 @@ mod tests {
             }
             for rows in [2, 4, 10] {
                 for columns in [1, 2, 5] {
-                    check_convolution_weights(simd, &mut noise, rows, columns);
+                    check_column_weights(simd, &mut noise, rows, columns);
                 }
             }
         }
@@ -503,48 +528,53 @@ mod tests {
         simd: S,
         noise: &mut Noise,
     ) {
-        let channel_stride = KERNEL + 2;
-        let count = CHANNELS * KERNEL;
-        let weights = noise.floats(OUTPUTS * count);
-        let x = noise.vectors::<S>(CHANNELS * channel_stride);
-        let mut packed = Packed::<OUTPUTS, CHANNELS>::zeros();
-        packed.fill::<S>(|output, channel| column(&weights, output * CHANNELS + channel));
-        let mut out = [[simd.splat_f32s(9.0); 2]; OUTPUTS];
-        packed.correlate(simd, &x, channel_stride, &mut out);
-        assert_sums::<S>("correlate", out.as_flattened(), |i, l| {
-            let (output, below) = (i / 2, i % 2);
-            let mut terms = Vec::new();
-            for channel in 0..CHANNELS {
-                for row in 0..KERNEL {
-                    let at = channel * channel_stride + row + below;
-                    let weight = weights[output * count + channel * KERNEL + row];
-                    terms.push((weight, lane::<S>(&x, at, l)));
+        let column_stride = KERNEL + 2;
+        for columns in 1..=Packed::<OUTPUTS, CHANNELS>::columns::<S>() {
+            let (count, channel_stride) = (CHANNELS * KERNEL, columns * column_stride + 1);
+            let weights = noise.floats(OUTPUTS * count);
+            let x = noise.vectors::<S>(CHANNELS * channel_stride);
+            let mut packed = Packed::<OUTPUTS, CHANNELS>::zeros();
+            packed.fill::<S>(|output, channel| column(&weights, output * CHANNELS + channel));
+            let mut written = noise.vectors::<S>(matrices::vectors(CHANNELS, 0));
+            let mut out = vec![[[simd.splat_f32s(9.0); 2]; OUTPUTS]; columns];
+            packed.correlate(simd, &x, (channel_stride, column_stride), &mut written, &mut out);
+            assert_sums::<S>("correlate", out.as_flattened().as_flattened(), |i, l| {
+                let (column, output, below) = (i / 2 / OUTPUTS, i / 2 % OUTPUTS, i % 2);
+                let mut terms = Vec::new();
+                for channel in 0..CHANNELS {
+                    for row in 0..KERNEL {
+                        let at = channel * channel_stride + column * column_stride + row + below;
+                        let weight = weights[output * count + channel * KERNEL + row];
+                        terms.push((weight, lane::<S>(&x, at, l)));
+                    }
                 }
-            }
-            terms
-        });
+                terms
+            });
+        }
     }
 
     #[inline(always)]
     fn check_correlate_transposed<S: Simd, const OUTPUTS: usize, const CHANNELS: usize>(
         simd: S,
         noise: &mut Noise,
-        rows: usize,
+        (rows, columns): (usize, usize),
     ) {
-        let (stride, inputs) = (rows + 3, rows + KERNEL - 1);
+        let (stride, inputs) = (rows * columns + 2, rows + KERNEL - 1);
         let weights = noise.floats(OUTPUTS * CHANNELS * KERNEL);
         let at = |output, channel, row| (output * CHANNELS + channel) * KERNEL + row;
         let deltas = noise.vectors::<S>(OUTPUTS * stride);
         let mut packed = PackedTransposed::<OUTPUTS, CHANNELS>::zeros();
         packed.fill::<S>(|output, channel| column(&weights, output * CHANNELS + channel));
-        let mut out = vec![simd.splat_f32s(9.0); CHANNELS * inputs];
-        packed.correlate_transposed(simd, (&deltas, stride), rows, (&mut out, inputs));
+        let mut written = noise.vectors::<S>(matrices::vectors(CHANNELS, rows * columns / 2));
+        let mut out = vec![simd.splat_f32s(9.0); CHANNELS * columns * inputs];
+        let place = (&mut *out, columns * inputs, inputs);
+        packed.correlate_transposed(simd, (&deltas, stride), (rows, columns), &mut written, place);
         assert_sums::<S>("correlate_transposed", &out, |i, l| {
-            let (channel, y) = (i / inputs, i % inputs);
+            let (channel, column, y) = (i / inputs / columns, i / inputs % columns, i % inputs);
             let mut terms = Vec::new();
             for output in 0..OUTPUTS {
                 for row in (0..KERNEL).filter(|row| (*row..*row + rows).contains(&y)) {
-                    let delta = lane::<S>(&deltas, output * stride + y - row, l);
+                    let delta = lane::<S>(&deltas, output * stride + column * rows + y - row, l);
                     terms.push((weights[at(output, channel, row)], delta));
                 }
             }
@@ -581,7 +611,7 @@ mod tests {
     }
 
     #[inline(always)]
-    fn check_convolution_weights<S: Simd>(simd: S, noise: &mut Noise, rows: usize, columns: usize) {
+    fn check_column_weights<S: Simd>(simd: S, noise: &mut Noise, rows: usize, columns: usize) {
         let (stride, x_stride) = (rows + 1, rows + KERNEL);
         let x = noise.vectors::<S>(columns * x_stride);
         let deltas = [0; 2].map(|_| noise.vectors::<S>(columns * stride));
@@ -590,7 +620,7 @@ mod tests {
         let of = |c: usize| Columns { values: &deltas[c], stride };
         let columns_of_x = Columns { values: &x, stride: x_stride };
         let (size, places) = ((rows, columns), [KERNEL, 0]);
-        convolution_weights(simd, [of(0), of(1)], size, columns_of_x, &mut sums, places);
+        column_weights(simd, [of(0), of(1)], size, columns_of_x, &mut sums, places);
         for (i, ours) in sums.into_iter().enumerate() {
             let (output, k) = (1 - i / KERNEL, i % KERNEL);
             let mut naive = f64::from(before[i]);
@@ -598,6 +628,37 @@ mod tests {
                 for l in 0..S::F32_LANES {
                     let delta = lane::<S>(&deltas[output], column * stride + row, l);
                     let x = lane::<S>(&x, column * x_stride + row + k, l);
+                    naive += f64::from(delta) * f64::from(x);
+                }
+            }
+            let error = (f64::from(ours) - naive).abs();
+            assert!(error < 1e-4, "column_weights[{i}] is {ours}, not {naive}");
+        }
+    }
+
+    #[inline(always)]
+    fn check_convolution_weights<S: Simd, const C: usize>(
+        simd: S,
+        noise: &mut Noise,
+        (rows, columns): (usize, usize),
+    ) {
+        const OUTPUTS: usize = 4;
+        let (stride, column) = (rows * columns + 2, rows + KERNEL);
+        let (deltas, x) =
+            (noise.vectors::<S>(OUTPUTS * stride), noise.vectors::<S>(C * columns * column));
+        let mut written = noise.vectors::<S>(matrices::vectors(C, rows * columns / 2));
+        let before = noise.floats(OUTPUTS * C * KERNEL);
+        let mut sums = before.clone();
+        let x_of = (&*x, columns * column, column);
+        let (size, deltas_of) = ((rows, columns), (&*deltas, stride));
+        convolution_weights::<S, C>(simd, deltas_of, size, x_of, &mut written, &mut sums);
+        for (i, ours) in sums.into_iter().enumerate() {
+            let (output, channel, k) = (i / KERNEL / C, i / KERNEL % C, i % KERNEL);
+            let mut naive = f64::from(before[i]);
+            for (c, row) in (0..columns).flat_map(|c| (0..rows).map(move |r| (c, r))) {
+                for l in 0..S::F32_LANES {
+                    let delta = lane::<S>(&deltas, output * stride + c * rows + row, l);
+                    let x = lane::<S>(&x, (channel * columns + c) * column + row + k, l);
                     naive += f64::from(delta) * f64::from(x);
                 }
             }

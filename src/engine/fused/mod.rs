@@ -14,6 +14,7 @@ mod geometry;
 mod gradient;
 mod input;
 mod kernels;
+mod matrices;
 mod memory;
 mod nested;
 mod panels;
@@ -30,8 +31,10 @@ mod winograd;
 pub mod benched {
     pub use super::activations::activate;
     pub use super::kernels::{
-        Columns, Packed, PackedTransposed, convolution_weights, linear, linear_inputs,
+        Columns, Packed, PackedTransposed, column_weights, convolution_weights, linear,
+        linear_inputs,
     };
+    pub use super::matrices::vectors as written_vectors;
     pub use super::memory::Memory;
     pub use super::panels::{PanelShape, Panels, Summand};
     pub use super::single::{correlate_outputs, dot_products};

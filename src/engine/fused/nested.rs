@@ -16,45 +16,46 @@ use pulp::Simd;
 pub const PRODUCTS: usize = 7;
 
 /// Inputs of two outputs.
-const INPUTS: usize = KERNEL + 1;
+pub const INPUTS: usize = KERNEL + 1;
 
-/// Sums for two outputs, and which of them each product goes into.
+/// Sums for two outputs, two for both and one for each, and which of them each product goes into.
 const SUMS: usize = 4;
-const SUM_OF: [usize; PRODUCTS] = [0, 1, 2, 3, 0, 1, 3];
+pub const SUM_OF: [usize; PRODUCTS] = [0, 0, 1, 2, 2, 3, 3];
+pub const OF_BOTH: usize = 3;
 
 /// Channels whose gradient is computed at once: they keep 21 sums in registers.
 pub const CHANNELS_BACK: usize = 3;
 
 /// A kernel's column for its products.
 pub fn weights([a, b, c, d, e]: [f32; KERNEL]) -> [f32; PRODUCTS] {
-    [a, 0.5 * (a + c + b), 0.5 * (a + c - b), c, d, d + e, e]
+    [0.5 * (a + c + b), d + e, 0.5 * (a + c - b), a, d, c, e]
 }
 
 /// What the gradients of those give for the column.
 #[inline(always)]
-fn weights_gradient<S: Simd>(simd: S, w: [S::f32s; PRODUCTS]) -> [S::f32s; KERNEL] {
+pub fn weights_gradient<S: Simd>(simd: S, w: [S::f32s; PRODUCTS]) -> [S::f32s; KERNEL] {
     let half = simd.splat_f32s(0.5);
-    let sum = simd.mul_f32s(half, simd.add_f32s(w[1], w[2]));
-    let difference = simd.mul_f32s(half, simd.sub_f32s(w[1], w[2]));
+    let sum = simd.mul_f32s(half, simd.add_f32s(w[0], w[2]));
+    let difference = simd.mul_f32s(half, simd.sub_f32s(w[0], w[2]));
     [
-        simd.add_f32s(w[0], sum),
-        difference,
         simd.add_f32s(w[3], sum),
-        simd.add_f32s(w[4], w[5]),
-        simd.add_f32s(w[5], w[6]),
+        difference,
+        simd.add_f32s(w[5], sum),
+        simd.add_f32s(w[4], w[1]),
+        simd.add_f32s(w[1], w[6]),
     ]
 }
 
 /// Inputs for the products.
 #[inline(always)]
-fn inputs<S: Simd>(simd: S, [a, b, c, d, e, f]: [S::f32s; INPUTS]) -> [S::f32s; PRODUCTS] {
+pub fn inputs<S: Simd>(simd: S, [a, b, c, d, e, f]: [S::f32s; INPUTS]) -> [S::f32s; PRODUCTS] {
     [
-        simd.sub_f32s(a, c),
         simd.add_f32s(b, c),
-        simd.sub_f32s(c, b),
-        simd.sub_f32s(d, b),
-        simd.sub_f32s(d, e),
         e,
+        simd.sub_f32s(c, b),
+        simd.sub_f32s(a, c),
+        simd.sub_f32s(d, e),
+        simd.sub_f32s(d, b),
         simd.sub_f32s(f, e),
     ]
 }
@@ -63,25 +64,42 @@ fn inputs<S: Simd>(simd: S, [a, b, c, d, e, f]: [S::f32s; INPUTS]) -> [S::f32s; 
 #[inline(always)]
 fn inputs_gradient<S: Simd>(simd: S, x: [S::f32s; PRODUCTS]) -> [S::f32s; INPUTS] {
     [
-        x[0],
-        simd.sub_f32s(simd.sub_f32s(x[1], x[2]), x[3]),
-        simd.sub_f32s(simd.add_f32s(x[1], x[2]), x[0]),
-        simd.add_f32s(x[3], x[4]),
-        simd.sub_f32s(simd.sub_f32s(x[5], x[6]), x[4]),
+        x[3],
+        simd.sub_f32s(simd.sub_f32s(x[0], x[2]), x[5]),
+        simd.sub_f32s(simd.add_f32s(x[0], x[2]), x[3]),
+        simd.add_f32s(x[5], x[4]),
+        simd.sub_f32s(simd.sub_f32s(x[1], x[6]), x[4]),
         x[6],
     ]
+}
+
+/// The gradients of the first two of those, which no outputs below reach, and with them those that the
+/// outputs above have `begun`: it becomes what the ones below go on with.
+#[inline(always)]
+pub fn reach<S: Simd>(
+    simd: S,
+    products: [S::f32s; PRODUCTS],
+    begun: &mut [S::f32s; KERNEL - 1],
+) -> [S::f32s; 2] {
+    let mut x = inputs_gradient(simd, products);
+    for (x, begun) in x.iter_mut().zip(&*begun) {
+        *x = simd.add_f32s(*x, *begun);
+    }
+    let [first, second, rest @ ..] = x;
+    *begun = rest;
+    [first, second]
 }
 
 /// The two outputs.
 #[inline(always)]
 fn outputs<S: Simd>(simd: S, [a, b, c, d]: [S::f32s; SUMS]) -> [S::f32s; 2] {
-    [simd.add_f32s(simd.add_f32s(b, c), a), simd.add_f32s(simd.sub_f32s(b, c), d)]
+    [simd.add_f32s(simd.add_f32s(a, b), c), simd.add_f32s(simd.sub_f32s(a, b), d)]
 }
 
 /// What the outputs' gradients give for the sums.
 #[inline(always)]
-fn outputs_gradient<S: Simd>(simd: S, [y, z]: [S::f32s; 2]) -> [S::f32s; SUMS] {
-    [y, simd.add_f32s(y, z), simd.sub_f32s(y, z), z]
+pub fn outputs_gradient<S: Simd>(simd: S, [y, z]: [S::f32s; 2]) -> [S::f32s; SUMS] {
+    [simd.add_f32s(y, z), simd.sub_f32s(y, z), y, z]
 }
 
 /// `Packed::correlate` for a group of outputs; weights are [channel][product][output].
@@ -138,12 +156,8 @@ pub fn correlate_transposed_group<S: Simd, const C: usize>(
             }
         }
         for c in 0..C {
-            let mut x = inputs_gradient(simd, sums[c]);
-            for (x, begun) in x.iter_mut().zip(begun[c]) {
-                *x = simd.add_f32s(*x, begun);
-            }
-            out[c * channel_stride + y..][..2].copy_from_slice(&x[..2]);
-            begun[c].copy_from_slice(&x[2..]);
+            let inputs = reach(simd, sums[c], &mut begun[c]);
+            out[c * channel_stride + y..][..2].copy_from_slice(&inputs);
         }
     }
     for (c, begun) in begun.iter().enumerate() {
@@ -151,9 +165,9 @@ pub fn correlate_transposed_group<S: Simd, const C: usize>(
     }
 }
 
-/// The gradients, their lanes not yet added up, that `kernels::convolution_weights` adds to its sums.
+/// The gradients, their lanes not yet added up, that `kernels::column_weights` adds to its sums.
 #[inline(always)]
-pub fn convolution_weights<S: Simd>(
+pub fn column_weights<S: Simd>(
     simd: S,
     deltas: [Columns<S::f32s>; 2],
     (rows, columns): (usize, usize),
@@ -280,7 +294,7 @@ mod tests {
             let column = |values, stride| Columns { values, stride };
             let of_outputs = [column(&deltas[..], ROWS), column(&deltas[ROWS..], ROWS)];
             let x_columns = column(&x[..], COLUMN);
-            let gradients = convolution_weights(simd, of_outputs, (ROWS, 2), x_columns);
+            let gradients = column_weights(simd, of_outputs, (ROWS, 2), x_columns);
             for (output, gradient) in gradients.into_iter().enumerate() {
                 for (k, lane) in (0..KERNEL).flat_map(|k| (0..S::F32_LANES).map(move |l| (k, l))) {
                     let places = (0..2).flat_map(|c| (0..ROWS).map(move |row| (c, row)));
@@ -288,7 +302,7 @@ mod tests {
                         at(&deltas, (output + c) * ROWS + row, lane)
                             * at(&x, c * COLUMN + row + k, lane)
                     });
-                    assert_near("convolution_weights", at(&gradient, k, lane), naive.sum());
+                    assert_near("column_weights", at(&gradient, k, lane), naive.sum());
                 }
             }
         }

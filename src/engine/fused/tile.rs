@@ -6,11 +6,15 @@ use super::backward::ROWS1;
 use super::convolution::{ConvolutionWeights, WINDOWS, Windows, transform};
 use super::geometry::Geometry;
 use super::input::Source;
+use super::kernels::Packed;
+use super::matrices;
 use super::memory::take;
 use super::pooling::pool;
 use super::winograd::POINTS;
 use crate::architecture::{CONV1_CHANNELS, CONV2_CHANNELS, KERNEL};
 use pulp::Simd;
+
+type Packed2 = Packed<CONV2_CHANNELS, CONV1_CHANNELS>;
 
 /// What one tile's forward pass needs and leaves.
 pub struct Tile<'a, V> {
@@ -30,8 +34,10 @@ pub struct Scratch<'a, V> {
     pub row0: &'a mut [V],
     /// (6, width1): a row of the first pooled map, or of its gradient.
     pub row1: &'a mut [V],
-    /// (8 points, 16 outputs, 2 rows): a convolution's products.
+    /// (8 points, columns that are computed together, 16 outputs, 2 rows): a convolution's products.
     pub products: &'a mut [V],
+    /// What the second convolution's kernels write down.
+    pub written: &'a mut [V],
     /// (8 points, 16, columns2, height2): gradient before the second activation, transformed.
     pub gradient2: &'a mut [V],
     /// (8 points, 6, columns1, 4 rows): four rows of the gradient before the first activation,
@@ -86,13 +92,22 @@ impl<'a, V: Copy> Tile<'a, V> {
             self.pool_row1(simd, g, weights, y, scratch.row1, scratch.products);
         }
         let (activation, pooling) = g.rules();
-        for y in 0..g.height2 / 2 {
-            for column in 0..g.columns2 {
-                let x = (&*self.transformed1, g.height1);
+        let Scratch { products, written, .. } = scratch;
+        let [_, plane1] = g.planes();
+        let together = Packed2::columns::<S>();
+        for (y, first) in (0..g.height2 / 2)
+            .flat_map(|y| (0..g.columns2).step_by(together).map(move |first| (y, first)))
+        {
+            let columns = first..g.columns2.min(first + together);
+            let narrow = g.windows2(columns.end - 1).len() < WINDOWS;
+            let x = (&*self.transformed1, plane1, g.height1);
+            let at = (y, columns.clone(), narrow);
+            weights.conv2.products(simd, x, at, written, products);
+            for column in columns.clone() {
                 let used = g.windows2(column);
                 let windows = &mut place(self.maps2, y * g.columns2 + column)[..used.len()];
-                let at = (y, column, g.columns2);
-                weights.conv2.windows(simd, activation, x, at, scratch.products, windows);
+                let at = (column - first, columns.len());
+                weights.conv2.windows(simd, activation, products, at, windows);
                 for (x, windows) in used.zip(&*windows) {
                     for (channel, &window) in windows.iter().enumerate() {
                         let feature = (channel * (g.height2 / 2) + y) * (g.width2 / 2) + x;
@@ -131,19 +146,19 @@ impl<'a, V: Copy> Tile<'a, V> {
         row1: &mut [V],
         products: &mut [V],
     ) {
-        let (activation, pooling) = g.rules();
+        let ((activation, pooling), [plane0, plane1]) = (g.rules(), g.planes());
         for column in 0..g.columns1 {
-            let x = (&*self.transformed0, g.column_stride());
+            let x = (&*self.transformed0, plane0, g.column_stride());
             let windows = place(self.maps1, y * g.columns1 + column);
-            let at = (y, column, g.columns1);
-            weights.conv1.windows(simd, activation, x, at, products, windows);
+            let at = (y, column..column + 1, false);
+            weights.conv1.products(simd, x, at, &mut [], products);
+            weights.conv1.windows(simd, activation, products, (0, 1), windows);
             for (x, windows) in (column * WINDOWS..).zip(&*windows) {
                 for (channel, &window) in windows.iter().enumerate() {
                     row1[channel * g.width1 + x] = pool(simd, pooling, window);
                 }
             }
         }
-        let [_, plane1] = g.planes();
         for (channel, row) in row1.chunks_exact(g.width1).enumerate() {
             let out = &mut self.transformed1[channel * plane1 + y..];
             transform(simd, row, out, (g.height1, CONV1_CHANNELS * plane1));
@@ -163,22 +178,26 @@ fn in_windows<V, const OUTPUTS: usize>(memory: &mut [V]) -> &mut [Windows<V, OUT
 }
 
 impl<'a, V> Scratch<'a, V> {
-    fn sizes(g: &Geometry, training: bool) -> [usize; 5] {
+    fn sizes<S: Simd>(g: &Geometry, training: bool) -> [usize; 6] {
+        let together = Packed2::columns::<S>();
+        let products = 2 * POINTS * together * CONV2_CHANNELS;
         let backward =
             [POINTS * CONV2_CHANNELS * g.plane2(), POINTS * CONV1_CHANNELS * ROWS1 * g.columns1];
         let [a, b] = if training { backward } else { [0; 2] };
-        [g.padded_width, CONV1_CHANNELS * g.width1, 2 * POINTS * CONV2_CHANNELS, a, b]
+        let places = if training { g.plane2() / 2 } else { 0 };
+        let written = if together > 1 { matrices::vectors(CONV1_CHANNELS, places) } else { 0 };
+        [g.padded_width, CONV1_CHANNELS * g.width1, products, written, a, b]
     }
 
-    pub fn vectors(g: &Geometry, training: bool) -> usize {
-        Self::sizes(g, training).iter().sum()
+    pub fn vectors<S: Simd>(g: &Geometry, training: bool) -> usize {
+        Self::sizes::<S>(g, training).iter().sum()
     }
 
     /// Memory that was zero at first and only a scratch has written, at the same place.
     #[inline(always)]
-    pub fn new(g: &Geometry, training: bool, memory: &mut &'a mut [V]) -> Self {
-        let [row0, row1, products, gradient2, rows1] =
-            Self::sizes(g, training).map(|n| take(memory, n));
-        Scratch { row0, row1, products, gradient2, rows1 }
+    pub fn new<S: Simd<f32s = V>>(g: &Geometry, training: bool, memory: &mut &'a mut [V]) -> Self {
+        let [row0, row1, products, written, gradient2, rows1] =
+            Self::sizes::<S>(g, training).map(|n| take(memory, n));
+        Scratch { row0, row1, products, written, gradient2, rows1 }
     }
 }

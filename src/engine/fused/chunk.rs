@@ -165,7 +165,8 @@ impl<'a, S: Simd, const T: usize> Chunk<'a, S, T> {
             }
         }
         sums.fill(0.0);
-        for (t, tile) in self.tiles.iter_mut().enumerate().take(self.used) {
+        // The last one first, while it is in the cache.
+        for (t, tile) in self.tiles[..self.used].iter_mut().enumerate().rev() {
             let features = (&self.gradients[0][t..], T);
             tile.backward(simd, g, weights.convolutions, &mut self.scratch, features, sums);
         }

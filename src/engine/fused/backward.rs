@@ -1,8 +1,8 @@
 //! One tile back through both convolutions, which it went through in `tile`.
 
+use super::columns::{Columns, column_weights, convolution_weights};
 use super::convolution::{ConvolutionWeights, WINDOWS, layers, products_gradient};
 use super::geometry::Geometry;
-use super::kernels::{Columns, column_weights, convolution_weights};
 use super::tile::{Scratch, Tile};
 use super::winograd::{self, POINTS};
 use crate::architecture::{CONV1_CHANNELS, CONV2_CHANNELS, KERNEL};

@@ -4,7 +4,7 @@
 //! windows happens in the nearest cache.
 
 use super::activations::activate;
-use super::kernels::{Packed, PackedTransposed};
+use super::columns::{Packed, PackedTransposed};
 use super::memory::take;
 use super::pooling::{Window, unpool};
 use super::winograd::{self, POINTS};

@@ -1,13 +1,10 @@
-//! The inner loops. Images lie in the lanes of a vector, so each loop is the scalar algorithm on
+//! The inner loops: here what they have in common, and those of the linear layers. Images lie in the lanes of a vector, so each loop is the scalar algorithm on
 //! vectors and has no remainders; what looks like one multiplication is one for every lane.
 //!
 //! Most keep 12 sums in registers: of 16 that leaves two for the inputs and one for a weight, and nothing
 //! is spilled.
 
-use super::memory::take;
-use super::{matrices, nested};
-use crate::architecture::KERNEL;
-use pulp::{Simd, bytemuck};
+use pulp::Simd;
 use std::ops::Range;
 
 /// Whether these are the vectors of AVX-512. It has 32 registers, not 16, and its multiply-adds take a
@@ -25,7 +22,8 @@ pub fn groups(outputs: usize) -> impl Iterator<Item = Range<usize>> {
     groups_of(OUTPUTS, outputs)
 }
 
-fn groups_of(most: usize, outputs: usize) -> impl Iterator<Item = Range<usize>> {
+/// The same of up to `most`.
+pub fn groups_of(most: usize, outputs: usize) -> impl Iterator<Item = Range<usize>> {
     let count = outputs.div_ceil(most);
     (0..count).map(move |g| g * outputs / count..(g + 1) * outputs / count)
 }
@@ -45,317 +43,6 @@ macro_rules! for_group_of {
 }
 
 pub(super) use for_group_of;
-
-/// The weights of a convolution with a kernel of one column, (outputs, channels, rows), in the order in
-/// which `correlate` reads them: outputs in groups, of a group [channel][tap][output]. Taps are the rows, or
-/// what `nested` makes of them.
-pub struct Packed<const OUTPUTS: usize, const CHANNELS: usize> {
-    weights: Vec<f32>,
-}
-
-impl<const OUTPUTS: usize, const CHANNELS: usize> Packed<OUTPUTS, CHANNELS> {
-    /// With one channel the additions would be as many as the multiply-adds that they save.
-    const NESTED: bool = CHANNELS > 1;
-    const TAPS: usize = if Self::NESTED { nested::PRODUCTS } else { KERNEL };
-
-    pub fn zeros() -> Self {
-        const { assert!(!Self::NESTED || OUTPUTS.is_multiple_of(matrices::OUTPUTS)) }
-        Packed { weights: vec![0.0; OUTPUTS * CHANNELS * Self::TAPS] }
-    }
-
-    const fn matrices<S: Simd>() -> bool {
-        Self::NESTED && !avx512::<S>()
-    }
-
-    /// Neighbouring columns that `correlate` takes together, or fewer.
-    pub const fn columns<S: Simd>() -> usize {
-        if Self::matrices::<S>() { matrices::COLUMNS } else { 1 }
-    }
-
-    fn groups<S: Simd>() -> impl Iterator<Item = Range<usize>> {
-        groups_of(if Self::matrices::<S>() { matrices::OUTPUTS } else { self::OUTPUTS }, OUTPUTS)
-    }
-
-    /// Sets the column of every `weight(output, channel)`.
-    pub fn fill<S: Simd>(&mut self, weight: impl Fn(usize, usize) -> [f32; KERNEL]) {
-        let mut rest = &mut *self.weights;
-        for group in Self::groups::<S>() {
-            for channel in 0..CHANNELS {
-                let places = take(&mut rest, Self::TAPS * group.len());
-                for (a, output) in group.clone().enumerate() {
-                    let column = weight(output, channel);
-                    let nested = nested::weights(column);
-                    let taps: &[f32] = if Self::NESTED { &nested } else { &column };
-                    for (tap, &weight) in taps.iter().enumerate() {
-                        places[tap * group.len() + a] = weight;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Two outputs, one below the other, of each of some columns, of which x holds the inputs from the one
-    /// that the kernel's first row meets: for every column i, output o and b = 0, 1, out[i][o][b] = the sum
-    /// over channels c and rows r of weight(o, c, r) * x[c * strides.0 + i * strides.1 + r + b].
-    #[inline(always)]
-    pub fn correlate<S: Simd>(
-        &self,
-        simd: S,
-        x: &[S::f32s],
-        strides: (usize, usize),
-        written: &mut [S::f32s],
-        out: &mut [[[S::f32s; 2]; OUTPUTS]],
-    ) {
-        let weights = &*self.weights;
-        if Self::matrices::<S>() {
-            use matrices::correlate as matrix;
-            return match out.len() {
-                3 => matrix::<S, OUTPUTS, CHANNELS, 3>(simd, weights, x, strides, written, out),
-                2 => matrix::<S, OUTPUTS, CHANNELS, 2>(simd, weights, x, strides, written, out),
-                1 => matrix::<S, OUTPUTS, CHANNELS, 1>(simd, weights, x, strides, written, out),
-                _ => (),
-            };
-        }
-        for (i, out) in out.iter_mut().enumerate() {
-            let x = &x[i * strides.1..];
-            for group in Self::groups::<S>() {
-                let size = CHANNELS * Self::TAPS;
-                let weights = &weights[group.start * size..group.end * size];
-                let out = &mut out[group];
-                if Self::NESTED {
-                    use nested::correlate_group as nested_group;
-                    for_group_of!(out.len(), nested_group::<S>(simd, weights, x, strides.0, out));
-                } else {
-                    for_group_of!(
-                        out.len(),
-                        correlate_group::<S>(simd, weights, x, strides.0, out)
-                    );
-                }
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn correlate_group<S: Simd, const A: usize>(
-    simd: S,
-    weights: &[f32],
-    x: &[S::f32s],
-    channel_stride: usize,
-    out: &mut [[S::f32s; 2]],
-) {
-    // [channel][row][output]
-    let weights = weights.as_chunks::<A>().0.as_chunks::<KERNEL>().0;
-    // The first product begins the sums: of few taps, those to clear them would be a fair part.
-    let mut sums = [[simd.splat_f32s(0.0); 2]; A];
-    for (sums, &weight) in sums.iter_mut().zip(&weights[0][0]) {
-        let weight = simd.splat_f32s(weight);
-        *sums = [simd.mul_f32s(weight, x[0]), simd.mul_f32s(weight, x[1])];
-    }
-    for (channel, weights) in weights.iter().enumerate() {
-        let x = &x[channel * channel_stride..][..KERNEL + 1];
-        let begun = usize::from(channel == 0);
-        for (weights, x) in weights.iter().zip(x.windows(2)).skip(begun) {
-            for a in 0..A {
-                let weight = simd.splat_f32s(weights[a]);
-                for b in 0..2 {
-                    sums[a][b] = simd.mul_add_e_f32s(weight, x[b], sums[a][b]);
-                }
-            }
-        }
-    }
-    out.copy_from_slice(&sums);
-}
-
-/// The same weights as the transposed convolution reads them, some channels at a time:
-/// [group of channels][output][product][channel].
-pub struct PackedTransposed<const OUTPUTS: usize, const CHANNELS: usize> {
-    weights: Vec<f32>,
-}
-
-impl<const OUTPUTS: usize, const CHANNELS: usize> PackedTransposed<OUTPUTS, CHANNELS> {
-    pub fn zeros() -> Self {
-        const { assert!(CHANNELS.is_multiple_of(nested::CHANNELS_BACK)) }
-        PackedTransposed { weights: vec![0.0; OUTPUTS * CHANNELS * nested::PRODUCTS] }
-    }
-
-    const fn group<S: Simd>() -> usize {
-        if avx512::<S>() { nested::CHANNELS_BACK } else { CHANNELS }
-    }
-
-    /// Sets the column of every `weight(output, channel)`.
-    pub fn fill<S: Simd>(&mut self, weight: impl Fn(usize, usize) -> [f32; KERNEL]) {
-        let (mut rest, group) = (&mut *self.weights, Self::group::<S>());
-        for first in (0..CHANNELS).step_by(group) {
-            for output in 0..OUTPUTS {
-                let places = take(&mut rest, nested::PRODUCTS * group);
-                for c in 0..group {
-                    let products = nested::weights(weight(output, first + c));
-                    for (product, weight) in products.into_iter().enumerate() {
-                        places[product * group + c] = weight;
-                    }
-                }
-            }
-        }
-    }
-
-    /// The gradient of some columns of inputs from that of their `rows` outputs, an even number, which lie
-    /// side by side: for every column i, channel c and y below rows + 4, out[c * channel_stride +
-    /// i * column_stride + y] = the sum over outputs o and rows r of weight(o, c, r) *
-    /// deltas[o * output_stride + i * rows + y - r], where that is within the column.
-    #[inline(always)]
-    pub fn correlate_transposed<S: Simd>(
-        &self,
-        simd: S,
-        (deltas, output_stride): (&[S::f32s], usize),
-        (rows, columns): (usize, usize),
-        written: &mut [S::f32s],
-        (out, channel_stride, column_stride): (&mut [S::f32s], usize, usize),
-    ) {
-        if !avx512::<S>() {
-            return matrices::correlate_transposed::<S, CHANNELS>(
-                simd,
-                &self.weights,
-                (deltas, output_stride),
-                (rows, columns),
-                written,
-                (out, channel_stride, column_stride),
-            );
-        }
-        const C: usize = nested::CHANNELS_BACK;
-        let weights = self.weights.chunks_exact(OUTPUTS * nested::PRODUCTS * C);
-        for (weights, first) in weights.zip((0..CHANNELS).step_by(C)) {
-            for column in 0..columns {
-                let deltas = (&deltas[column * rows..], output_stride);
-                let out = &mut out[first * channel_stride + column * column_stride..];
-                let out = (out, channel_stride);
-                nested::correlate_transposed_group::<S, C>(simd, weights, deltas, rows, out);
-            }
-        }
-    }
-}
-
-/// Columns of rows that are neighbours in memory, one column `stride` behind the other.
-#[derive(Clone, Copy)]
-pub struct Columns<'a, V> {
-    pub values: &'a [V],
-    pub stride: usize,
-}
-
-impl<'a, V> Columns<'a, V> {
-    #[inline(always)]
-    pub fn column(&self, column: usize, rows: usize) -> &'a [V] {
-        &self.values[column * self.stride..][..rows]
-    }
-}
-
-/// The gradient of a kernel's column for each of two output channels: for c = 0, 1
-/// sums[places[c] + k] += the sum over columns, rows and lanes of deltas[c][row] * x[row + k]. The number of
-/// rows is even.
-#[inline(always)]
-pub fn column_weights<S: Simd>(
-    simd: S,
-    deltas: [Columns<S::f32s>; 2],
-    size: (usize, usize),
-    x: Columns<S::f32s>,
-    sums: &mut [f32],
-    places: [usize; 2],
-) {
-    let gradients = if avx512::<S>() {
-        nested::column_weights(simd, deltas, size, x)
-    } else {
-        plain_column_weights(simd, deltas, size, x)
-    };
-    add_gradients(simd, gradients, sums, places);
-}
-
-/// The gradient of the columns that all outputs, an even number, have for `C` channels: of output o and channel
-/// c, sums[(o * C + c) * KERNEL + k] += the sum over columns, rows and lanes of deltas.0[o * deltas.1 +
-/// column * rows + row] * x.0[c * x.1 + column * x.2 + row + k]. The number of rows is even.
-#[inline(always)]
-pub fn convolution_weights<S: Simd, const C: usize>(
-    simd: S,
-    deltas: (&[S::f32s], usize),
-    (rows, columns): (usize, usize),
-    x: (&[S::f32s], usize, usize),
-    written: &mut [S::f32s],
-    sums: &mut [f32],
-) {
-    if !avx512::<S>() {
-        let size = (rows, columns);
-        return matrices::convolution_weights::<S, C>(simd, deltas, size, x, written, sums);
-    }
-    let deltas = deltas.0.chunks_exact(2 * deltas.1).map(|both| both.split_at(deltas.1));
-    for ((first, second), sums) in deltas.zip(sums.chunks_exact_mut(2 * C * KERNEL)) {
-        let deltas = [first, second].map(|values| Columns { values, stride: rows });
-        for channel in 0..C {
-            let x = Columns { values: &x.0[channel * x.1..], stride: x.2 };
-            let places = [channel * KERNEL, (C + channel) * KERNEL];
-            column_weights(simd, deltas, (rows, columns), x, sums, places);
-        }
-    }
-}
-
-/// Adds two gradients of a column, their lanes added up, to the sums at their places.
-#[inline(always)]
-pub fn add_gradients<S: Simd>(
-    simd: S,
-    gradients: [[S::f32s; KERNEL]; 2],
-    sums: &mut [f32],
-    places: [usize; 2],
-) {
-    let mut lanes = [simd.splat_f32s(0.0); (2 * KERNEL).next_multiple_of(4)];
-    lanes[..2 * KERNEL].copy_from_slice(gradients.as_flattened());
-    let mut added = [0.0; (2 * KERNEL).next_multiple_of(4)];
-    for (added, &lanes) in added.as_chunks_mut().0.iter_mut().zip(lanes.as_chunks().0) {
-        *added = add_lanes(simd, lanes);
-    }
-    for (place, gradient) in places.into_iter().zip(added.as_chunks::<KERNEL>().0) {
-        let sums = &mut sums[place..][..KERNEL];
-        sums.iter_mut().zip(gradient).for_each(|(sum, gradient)| *sum += gradient);
-    }
-}
-
-#[inline(always)]
-fn plain_column_weights<S: Simd>(
-    simd: S,
-    deltas: [Columns<S::f32s>; 2],
-    (rows, columns): (usize, usize),
-    x: Columns<S::f32s>,
-) -> [[S::f32s; KERNEL]; 2] {
-    let mut sums = [[simd.splat_f32s(0.0); KERNEL]; 2];
-    for column in 0..columns {
-        let first = deltas[0].column(column, rows);
-        let second = deltas[1].column(column, rows);
-        let x = x.column(column, rows + KERNEL - 1);
-        for ((&first, &second), x) in first.iter().zip(second).zip(x.windows(KERNEL)) {
-            for k in 0..KERNEL {
-                sums[0][k] = simd.mul_add_e_f32s(first, x[k], sums[0][k]);
-                sums[1][k] = simd.mul_add_e_f32s(second, x[k], sums[1][k]);
-            }
-        }
-    }
-    sums
-}
-
-/// The sum of each vector's lanes.
-#[inline(always)]
-fn add_lanes<S: Simd>(simd: S, vectors: [S::f32s; 4]) -> [f32; 4] {
-    let mut sums = [0.0; 4];
-    if S::F32_LANES < 4 {
-        for (sum, vector) in sums.iter_mut().zip(vectors) {
-            *sum = simd.reduce_sum_f32s(vector);
-        }
-        return sums;
-    }
-    // Every four lanes are now one of each vector.
-    let [a, b, c, d] = simd.deinterleave_shfl_f32s(vectors);
-    let lanes = [simd.add_f32s(simd.add_f32s(a, b), simd.add_f32s(c, d))];
-    for four in bytemuck::cast_slice::<_, f32>(&lanes).as_chunks::<4>().0 {
-        sums.iter_mut().zip(four).for_each(|(sum, lane)| *sum += lane);
-    }
-    sums
-}
 
 /// A linear layer: out[o] = bias[o] + the sum over i of weights[o * inputs + i] * x[i], for the
 /// `T` tiles that lie side by side in x (inputs, T) and out (outputs, T).
@@ -448,7 +135,7 @@ fn linear_inputs_group<S: Simd, const T: usize, const A: usize>(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::every_level;
     use super::*;
     use pulp::{WithSimd, bytemuck};
@@ -456,21 +143,25 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     /// Vectors of noise, and the lanes of each.
-    struct Noise(ChaCha8Rng);
+    pub struct Noise(ChaCha8Rng);
 
     impl Noise {
-        fn floats(&mut self, n: usize) -> Vec<f32> {
+        pub fn new(seed: u64) -> Self {
+            Noise(ChaCha8Rng::seed_from_u64(seed))
+        }
+
+        pub fn floats(&mut self, n: usize) -> Vec<f32> {
             (0..n).map(|_| self.0.random_range(-1.0..1.0)).collect()
         }
 
-        fn vectors<S: Simd>(&mut self, n: usize) -> Vec<S::f32s> {
+        pub fn vectors<S: Simd>(&mut self, n: usize) -> Vec<S::f32s> {
             let floats = self.floats(n * S::F32_LANES);
             bytemuck::cast_slice(&floats).to_vec()
         }
     }
 
     /// Every lane of `ours[i]` is the sum of the products of the pairs that `terms(i, lane)` lists.
-    fn assert_sums<S: Simd>(
+    pub fn assert_sums<S: Simd>(
         what: &str,
         ours: &[S::f32s],
         terms: impl Fn(usize, usize) -> Vec<(f32, f32)>,
@@ -484,102 +175,25 @@ mod tests {
         }
     }
 
-    fn lane<S: Simd>(values: &[S::f32s], i: usize, lane: usize) -> f32 {
+    pub fn lane<S: Simd>(values: &[S::f32s], i: usize, lane: usize) -> f32 {
         bytemuck::cast_slice::<_, f32>(values)[i * S::F32_LANES + lane]
     }
 
-    fn column(weights: &[f32], i: usize) -> [f32; KERNEL] {
-        weights.as_chunks().0[i]
-    }
+    struct Linear;
 
-    struct Everything;
-
-    impl WithSimd for Everything {
+    impl WithSimd for Linear {
         type Output = ();
 
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
-            let mut noise = Noise(ChaCha8Rng::seed_from_u64(3));
-            check_correlate::<S, 1, 1>(simd, &mut noise);
-            check_correlate::<S, 6, 1>(simd, &mut noise);
-            check_correlate::<S, 16, 6>(simd, &mut noise);
-            check_correlate::<S, 10, 2>(simd, &mut noise);
-            for size in [(2, 1), (4, 3), (10, 2), (10, 3)] {
-                check_correlate_transposed::<S, 16, 6>(simd, &mut noise, size);
-                check_correlate_transposed::<S, 1, 6>(simd, &mut noise, size);
-                check_convolution_weights::<S, 6>(simd, &mut noise, size);
-            }
+            let mut noise = Noise::new(3);
             for outputs in [1, 2, 3, 4, 5, 6, 7, 11, 13, 16] {
                 for inputs in [1, 5, 6, 7, 16, 23] {
                     check_linear::<S, 1>(simd, &mut noise, inputs, outputs);
                     check_linear::<S, 2>(simd, &mut noise, inputs, outputs);
                 }
             }
-            for rows in [2, 4, 10] {
-                for columns in [1, 2, 5] {
-                    check_column_weights(simd, &mut noise, rows, columns);
-                }
-            }
         }
-    }
-
-    #[inline(always)]
-    fn check_correlate<S: Simd, const OUTPUTS: usize, const CHANNELS: usize>(
-        simd: S,
-        noise: &mut Noise,
-    ) {
-        let column_stride = KERNEL + 2;
-        for columns in 1..=Packed::<OUTPUTS, CHANNELS>::columns::<S>() {
-            let (count, channel_stride) = (CHANNELS * KERNEL, columns * column_stride + 1);
-            let weights = noise.floats(OUTPUTS * count);
-            let x = noise.vectors::<S>(CHANNELS * channel_stride);
-            let mut packed = Packed::<OUTPUTS, CHANNELS>::zeros();
-            packed.fill::<S>(|output, channel| column(&weights, output * CHANNELS + channel));
-            let mut written = noise.vectors::<S>(matrices::vectors(CHANNELS, 0));
-            let mut out = vec![[[simd.splat_f32s(9.0); 2]; OUTPUTS]; columns];
-            packed.correlate(simd, &x, (channel_stride, column_stride), &mut written, &mut out);
-            assert_sums::<S>("correlate", out.as_flattened().as_flattened(), |i, l| {
-                let (column, output, below) = (i / 2 / OUTPUTS, i / 2 % OUTPUTS, i % 2);
-                let mut terms = Vec::new();
-                for channel in 0..CHANNELS {
-                    for row in 0..KERNEL {
-                        let at = channel * channel_stride + column * column_stride + row + below;
-                        let weight = weights[output * count + channel * KERNEL + row];
-                        terms.push((weight, lane::<S>(&x, at, l)));
-                    }
-                }
-                terms
-            });
-        }
-    }
-
-    #[inline(always)]
-    fn check_correlate_transposed<S: Simd, const OUTPUTS: usize, const CHANNELS: usize>(
-        simd: S,
-        noise: &mut Noise,
-        (rows, columns): (usize, usize),
-    ) {
-        let (stride, inputs) = (rows * columns + 2, rows + KERNEL - 1);
-        let weights = noise.floats(OUTPUTS * CHANNELS * KERNEL);
-        let at = |output, channel, row| (output * CHANNELS + channel) * KERNEL + row;
-        let deltas = noise.vectors::<S>(OUTPUTS * stride);
-        let mut packed = PackedTransposed::<OUTPUTS, CHANNELS>::zeros();
-        packed.fill::<S>(|output, channel| column(&weights, output * CHANNELS + channel));
-        let mut written = noise.vectors::<S>(matrices::vectors(CHANNELS, rows * columns / 2));
-        let mut out = vec![simd.splat_f32s(9.0); CHANNELS * columns * inputs];
-        let place = (&mut *out, columns * inputs, inputs);
-        packed.correlate_transposed(simd, (&deltas, stride), (rows, columns), &mut written, place);
-        assert_sums::<S>("correlate_transposed", &out, |i, l| {
-            let (channel, column, y) = (i / inputs / columns, i / inputs % columns, i % inputs);
-            let mut terms = Vec::new();
-            for output in 0..OUTPUTS {
-                for row in (0..KERNEL).filter(|row| (*row..*row + rows).contains(&y)) {
-                    let delta = lane::<S>(&deltas, output * stride + column * rows + y - row, l);
-                    terms.push((weights[at(output, channel, row)], delta));
-                }
-            }
-            terms
-        });
     }
 
     #[inline(always)]
@@ -610,67 +224,10 @@ mod tests {
         });
     }
 
-    #[inline(always)]
-    fn check_column_weights<S: Simd>(simd: S, noise: &mut Noise, rows: usize, columns: usize) {
-        let (stride, x_stride) = (rows + 1, rows + KERNEL);
-        let x = noise.vectors::<S>(columns * x_stride);
-        let deltas = [0; 2].map(|_| noise.vectors::<S>(columns * stride));
-        let before = noise.floats(2 * KERNEL);
-        let mut sums = before.clone();
-        let of = |c: usize| Columns { values: &deltas[c], stride };
-        let columns_of_x = Columns { values: &x, stride: x_stride };
-        let (size, places) = ((rows, columns), [KERNEL, 0]);
-        column_weights(simd, [of(0), of(1)], size, columns_of_x, &mut sums, places);
-        for (i, ours) in sums.into_iter().enumerate() {
-            let (output, k) = (1 - i / KERNEL, i % KERNEL);
-            let mut naive = f64::from(before[i]);
-            for (column, row) in (0..columns).flat_map(|c| (0..rows).map(move |r| (c, r))) {
-                for l in 0..S::F32_LANES {
-                    let delta = lane::<S>(&deltas[output], column * stride + row, l);
-                    let x = lane::<S>(&x, column * x_stride + row + k, l);
-                    naive += f64::from(delta) * f64::from(x);
-                }
-            }
-            let error = (f64::from(ours) - naive).abs();
-            assert!(error < 1e-4, "column_weights[{i}] is {ours}, not {naive}");
-        }
-    }
-
-    #[inline(always)]
-    fn check_convolution_weights<S: Simd, const C: usize>(
-        simd: S,
-        noise: &mut Noise,
-        (rows, columns): (usize, usize),
-    ) {
-        const OUTPUTS: usize = 4;
-        let (stride, column) = (rows * columns + 2, rows + KERNEL);
-        let (deltas, x) =
-            (noise.vectors::<S>(OUTPUTS * stride), noise.vectors::<S>(C * columns * column));
-        let mut written = noise.vectors::<S>(matrices::vectors(C, rows * columns / 2));
-        let before = noise.floats(OUTPUTS * C * KERNEL);
-        let mut sums = before.clone();
-        let x_of = (&*x, columns * column, column);
-        let (size, deltas_of) = ((rows, columns), (&*deltas, stride));
-        convolution_weights::<S, C>(simd, deltas_of, size, x_of, &mut written, &mut sums);
-        for (i, ours) in sums.into_iter().enumerate() {
-            let (output, channel, k) = (i / KERNEL / C, i / KERNEL % C, i % KERNEL);
-            let mut naive = f64::from(before[i]);
-            for (c, row) in (0..columns).flat_map(|c| (0..rows).map(move |r| (c, r))) {
-                for l in 0..S::F32_LANES {
-                    let delta = lane::<S>(&deltas, output * stride + c * rows + row, l);
-                    let x = lane::<S>(&x, (channel * columns + c) * column + row + k, l);
-                    naive += f64::from(delta) * f64::from(x);
-                }
-            }
-            let error = (f64::from(ours) - naive).abs();
-            assert!(error < 1e-4, "convolution_weights[{i}] is {ours}, not {naive}");
-        }
-    }
-
     #[test]
-    fn every_kernel_is_its_naive_twin() {
+    fn linear_layers_are_their_naive_twins() {
         for arch in every_level() {
-            arch.dispatch(Everything);
+            arch.dispatch(Linear);
         }
     }
 }

@@ -5,7 +5,7 @@
 //! other is made for 12 pairs of output or channel and place, so that each value that is loaded serves two or
 //! six. The writing takes a third of what is saved: of the plain kernels' time a fifth.
 
-use super::kernels::add_gradients;
+use super::columns::add_gradients;
 use super::nested::{
     INPUTS, OF_BOTH, PRODUCTS, SUM_OF, inputs, outputs_gradient, reach, weights_gradient,
 };

@@ -9,6 +9,7 @@
 mod activations;
 mod backward;
 mod chunk;
+mod columns;
 mod convolution;
 mod geometry;
 mod gradient;
@@ -30,10 +31,10 @@ mod winograd;
 #[cfg(feature = "kernel-benches")]
 pub mod benched {
     pub use super::activations::activate;
-    pub use super::kernels::{
-        Columns, Packed, PackedTransposed, column_weights, convolution_weights, linear,
-        linear_inputs,
+    pub use super::columns::{
+        Columns, Packed, PackedTransposed, column_weights, convolution_weights,
     };
+    pub use super::kernels::{linear, linear_inputs};
     pub use super::matrices::vectors as written_vectors;
     pub use super::memory::Memory;
     pub use super::panels::{PanelShape, Panels, Summand};

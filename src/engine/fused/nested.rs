@@ -3,12 +3,13 @@
 //!
 //! Winograd's F(2, 3) on the first three rows and F(2, 2) on the other two (Lavin and Gray 2016), from the
 //! points 0, 1, -1, infinity and 0, 1, infinity. Products that go into the same outputs share a sum, so four
-//! sums make two outputs. What is left of the transforms is additions, which are made in registers, again
-//! for each group of outputs: a CPU makes them beside its multiply-adds. But a weight serves one product, not
-//! two, and twice as many sums must be kept: that pays with AVX-512 (`kernels::avx512`), and with 16 registers
-//! takes as long as the plain kernels or longer.
+//! sums make two outputs. What is left of the transforms is additions.
+//!
+//! These kernels make them in registers, again for each group of outputs: a CPU makes them beside its
+//! multiply-adds. But a weight serves one product, not two, and twice as many sums must be kept: that pays with
+//! AVX-512 (`kernels::avx512`). `matrices` has the kernels for 16 registers.
 
-use super::kernels::Columns;
+use super::columns::Columns;
 use crate::architecture::KERNEL;
 use pulp::Simd;
 
@@ -165,7 +166,7 @@ pub fn correlate_transposed_group<S: Simd, const C: usize>(
     }
 }
 
-/// The gradients, their lanes not yet added up, that `kernels::column_weights` adds to its sums.
+/// The gradients, their lanes not yet added up, that `columns::column_weights` adds to its sums.
 #[inline(always)]
 pub fn column_weights<S: Simd>(
     simd: S,

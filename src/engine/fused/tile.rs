@@ -3,10 +3,10 @@
 //! Maps are [channel][row][column] of vectors, transformed ones as `convolution` wants them.
 
 use super::backward::ROWS1;
+use super::columns::Packed;
 use super::convolution::{ConvolutionWeights, WINDOWS, Windows, transform};
 use super::geometry::Geometry;
 use super::input::Source;
-use super::kernels::Packed;
 use super::matrices;
 use super::memory::take;
 use super::pooling::pool;

@@ -92,19 +92,19 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Convolution<OUTPUTS, CHANNELS>
         }
     }
 
-    /// The 2x2 windows side by side that tile `column` of `columns` has in every output's map, activated; of
-    /// a narrow tile the first one.
+    /// The `N` 2x2 windows side by side that tile `column` of `columns` has in every output's map, activated: a
+    /// narrow tile has one.
     #[inline(always)]
-    pub fn windows<S: Simd>(
+    pub fn windows<'a, S: Simd, const N: usize>(
         &self,
         simd: S,
         activation: Activation,
         products: &[S::f32s],
         (column, columns): (usize, usize),
-        windows: &mut [[Window<S::f32s>; OUTPUTS]],
-    ) {
+        place: &'a mut Windows<S::f32s, OUTPUTS>,
+    ) -> &'a [[Window<S::f32s>; OUTPUTS]] {
         let products = products.as_chunks::<2>().0.as_chunks::<OUTPUTS>().0;
-        let narrow = windows.len() < WINDOWS;
+        let windows = &mut place[..N];
         for output in 0..OUTPUTS {
             let mut rows = [[simd.splat_f32s(0.0); winograd::OUTPUTS]; 2];
             for (row, outputs) in rows.iter_mut().enumerate() {
@@ -113,7 +113,7 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Convolution<OUTPUTS, CHANNELS>
                     *m = products[point * columns + column][output][row];
                 }
                 let bias = simd.splat_f32s(self.bias[output]);
-                *outputs = winograd::biased_outputs(simd, m, bias, narrow);
+                *outputs = winograd::biased_outputs(simd, m, bias, N < WINDOWS);
             }
             for (windows, window) in windows.iter_mut().zip(windows_of(rows)) {
                 windows[output] = window;
@@ -121,6 +121,7 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Convolution<OUTPUTS, CHANNELS>
         }
         // All at once: that many are computed side by side.
         activate(simd, activation, windows.as_flattened_mut().as_flattened_mut());
+        windows
     }
 }
 

@@ -104,11 +104,15 @@ impl<'a, V: Copy> Tile<'a, V> {
             let at = (y, columns.clone(), narrow);
             weights.conv2.products(simd, x, at, written, products);
             for column in columns.clone() {
-                let used = g.windows2(column);
-                let windows = &mut place(self.maps2, y * g.columns2 + column)[..used.len()];
+                let (used, conv2) = (g.windows2(column), &weights.conv2);
+                let windows = place(self.maps2, y * g.columns2 + column);
                 let at = (column - first, columns.len());
-                weights.conv2.windows(simd, activation, products, at, windows);
-                for (x, windows) in used.zip(&*windows) {
+                let windows = if used.len() < WINDOWS {
+                    conv2.windows::<S, 1>(simd, activation, products, at, windows)
+                } else {
+                    conv2.windows::<S, WINDOWS>(simd, activation, products, at, windows)
+                };
+                for (x, windows) in used.zip(windows) {
                     for (channel, &window) in windows.iter().enumerate() {
                         let feature = (channel * (g.height2 / 2) + y) * (g.width2 / 2) + x;
                         features[feature * stride] = pool(simd, pooling, window);
@@ -149,11 +153,11 @@ impl<'a, V: Copy> Tile<'a, V> {
         let ((activation, pooling), [plane0, plane1]) = (g.rules(), g.planes());
         for column in 0..g.columns1 {
             let x = (&*self.transformed0, plane0, g.column_stride());
+            let (at, conv1) = ((y, column..column + 1, false), &weights.conv1);
+            conv1.products(simd, x, at, &mut [], products);
             let windows = place(self.maps1, y * g.columns1 + column);
-            let at = (y, column..column + 1, false);
-            weights.conv1.products(simd, x, at, &mut [], products);
-            weights.conv1.windows(simd, activation, products, (0, 1), windows);
-            for (x, windows) in (column * WINDOWS..).zip(&*windows) {
+            let windows = conv1.windows::<S, WINDOWS>(simd, activation, products, (0, 1), windows);
+            for (x, windows) in (column * WINDOWS..).zip(windows) {
                 for (channel, &window) in windows.iter().enumerate() {
                     row1[channel * g.width1 + x] = pool(simd, pooling, window);
                 }

@@ -97,6 +97,11 @@ impl Kernel for Peak {
     }
 }
 
+/// Of so many outputs, counted once for each channel, of a kernel with one column.
+fn convolution_work(outputs: usize, lanes: u64) -> Throughput {
+    Throughput::Elements((outputs * KERNEL) as u64 * lanes)
+}
+
 /// A convolution in the transformed domain over a map with so many rows of outputs.
 struct Correlate<const OUTPUTS: usize, const CHANNELS: usize> {
     packed: Packed<OUTPUTS, CHANNELS>,
@@ -117,9 +122,7 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Correlate<OUTPUTS, CHANNELS> {
 
 impl<const OUTPUTS: usize, const CHANNELS: usize> Kernel for Correlate<OUTPUTS, CHANNELS> {
     fn work(&self, lanes: u64) -> Throughput {
-        Throughput::Elements(
-            (self.rows * self.columns * OUTPUTS * CHANNELS * KERNEL) as u64 * lanes,
-        )
+        convolution_work(self.rows * self.columns * OUTPUTS * CHANNELS, lanes)
     }
 
     fn prepare<S: Simd>(&mut self, _: S) {
@@ -165,9 +168,7 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Kernel
     for CorrelateTransposed<OUTPUTS, CHANNELS>
 {
     fn work(&self, lanes: u64) -> Throughput {
-        Throughput::Elements(
-            (self.rows * self.columns * OUTPUTS * CHANNELS * KERNEL) as u64 * lanes,
-        )
+        convolution_work(self.rows * self.columns * OUTPUTS * CHANNELS, lanes)
     }
 
     fn prepare<S: Simd>(&mut self, _: S) {
@@ -203,7 +204,7 @@ impl ColumnWeights {
 
 impl Kernel for ColumnWeights {
     fn work(&self, lanes: u64) -> Throughput {
-        Throughput::Elements((2 * KERNEL * self.rows * self.columns) as u64 * lanes)
+        convolution_work(2 * self.rows * self.columns, lanes)
     }
 
     #[inline(always)]
@@ -240,9 +241,7 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> ConvolutionWeights<OUTPUTS, CH
 
 impl<const OUTPUTS: usize, const CHANNELS: usize> Kernel for ConvolutionWeights<OUTPUTS, CHANNELS> {
     fn work(&self, lanes: u64) -> Throughput {
-        Throughput::Elements(
-            (self.rows * self.columns * OUTPUTS * CHANNELS * KERNEL) as u64 * lanes,
-        )
+        convolution_work(self.rows * self.columns * OUTPUTS * CHANNELS, lanes)
     }
 
     #[inline(always)]

@@ -7,7 +7,7 @@ use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{Criterion, Throughput};
 use lenet::kernels::{
     Activation, Architecture, Columns, Memory, Packed, PackedTransposed, PanelShape, Panels,
-    Pooling, Summand, activate, column_weights, convolution_weights, correlate_outputs,
+    Pooling, Strides, Summand, activate, column_weights, convolution_weights, correlate_outputs,
     dot_products, linear, linear_inputs, transform_inputs, written_vectors,
 };
 use pulp::{Arch, Simd, WithSimd};
@@ -139,7 +139,8 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Kernel for Correlate<OUTPUTS, 
             let together = Packed::<OUTPUTS, CHANNELS>::columns::<S>();
             for (i, out) in out[..self.columns].chunks_mut(together).enumerate() {
                 let x = &x[i * together * stride + row..];
-                self.packed.correlate(simd, x, (self.columns * stride, stride), written, out);
+                let strides = Strides { channel: self.columns * stride, column: stride };
+                self.packed.correlate(simd, (x, strides), written, out);
             }
         }
     }
@@ -180,7 +181,8 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Kernel
         let (size, inputs) = ((self.rows, self.columns), self.rows + KERNEL - 1);
         let deltas: &[S::f32s] = self.deltas.get_mut();
         let deltas = (&deltas[..OUTPUTS * self.rows * self.columns], self.rows * self.columns);
-        let out = (self.out.get_mut(), self.columns * inputs, inputs);
+        let strides = Strides { channel: self.columns * inputs, column: inputs };
+        let out = (self.out.get_mut(), strides);
         self.packed.correlate_transposed(simd, deltas, size, self.written.get_mut(), out);
     }
 }
@@ -249,7 +251,7 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Kernel for ConvolutionWeights<
         let (size, column) = ((self.rows, self.columns), self.rows + KERNEL);
         let plane = self.rows * self.columns;
         let deltas = (&self.deltas.get_mut()[..OUTPUTS * plane], plane);
-        let x = (&*self.x.get_mut(), self.columns * column, column);
+        let x = (&*self.x.get_mut(), Strides { channel: self.columns * column, column });
         let sums = &mut self.sums.get_mut::<f32>()[..OUTPUTS * CHANNELS * KERNEL];
         let written = self.written.get_mut();
         convolution_weights::<S, CHANNELS>(simd, deltas, size, x, written, sums);

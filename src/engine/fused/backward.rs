@@ -73,23 +73,16 @@ impl<V: Copy> Tile<'_, V> {
         written: &mut [V],
         sums: &mut [f32],
     ) {
-        let ([_, plane1], plane2) = (g.planes(), g.plane2());
-        let maps = self.transformed1.chunks_exact_mut(CONV1_CHANNELS * plane1);
+        let ([_, strides], plane2) = (g.strides(), g.plane2());
+        let maps = self.transformed1.chunks_exact_mut(CONV1_CHANNELS * strides.channel);
         let gradients = gradient2.chunks_exact(CONV2_CHANNELS * plane2);
         let sums = sums.chunks_exact_mut(CONV2_CHANNELS * CONV1_CHANNELS * KERNEL);
         for (point, ((map, gradient2), sums)) in maps.zip(gradients).zip(sums).enumerate() {
-            let size = (g.height2, g.columns2_at(point));
-            let x = (&*map, plane1, g.height1);
-            convolution_weights::<S, CONV1_CHANNELS>(
-                simd,
-                (gradient2, plane2),
-                size,
-                x,
-                written,
-                sums,
-            );
-            let (back, out) = (&weights.conv2_back[point], (map, plane1, g.height1));
-            back.correlate_transposed(simd, (gradient2, plane2), size, written, out);
+            let (deltas, size) = ((gradient2, plane2), (g.height2, g.columns2_at(point)));
+            let x = (&*map, strides);
+            convolution_weights::<S, CONV1_CHANNELS>(simd, deltas, size, x, written, sums);
+            let (back, out) = (&weights.conv2_back[point], (map, strides));
+            back.correlate_transposed(simd, deltas, size, written, out);
         }
     }
 
@@ -103,7 +96,7 @@ impl<V: Copy> Tile<'_, V> {
         [row1, rows1]: [&mut [V]; 2],
         (sums, bias): (&mut [f32], &mut [f32]),
     ) {
-        let ([plane0, plane1], band) = (g.planes(), ROWS1 * g.columns1);
+        let ([strides0, strides1], band) = (g.strides(), ROWS1 * g.columns1);
         let mut bias_lanes = [simd.splat_f32s(0.0); CONV1_CHANNELS];
         for y in 0..g.height1 {
             row1.fill(simd.splat_f32s(0.0));
@@ -112,8 +105,8 @@ impl<V: Copy> Tile<'_, V> {
                 for column in 0..g.columns2 {
                     let mut m = [simd.splat_f32s(0.0); POINTS];
                     for (point, m) in m.iter_mut().enumerate() {
-                        let map = (point * CONV1_CHANNELS + channel) * plane1;
-                        *m = self.transformed1[map + column * g.height1 + y];
+                        let map = (point * CONV1_CHANNELS + channel) * strides1.channel;
+                        *m = self.transformed1[map + column * strides1.column + y];
                     }
                     let row = &mut row1[column * winograd::OUTPUTS..];
                     if g.windows2(column).len() == WINDOWS {
@@ -136,8 +129,8 @@ impl<V: Copy> Tile<'_, V> {
             }
             add_outputs(simd, rows1, band, &mut bias_lanes);
             for point in 0..POINTS {
-                let x = &self.transformed0[point * plane0 + 2 * y + 2 - ROWS1..];
-                let x = Columns { values: x, stride: g.column_stride() };
+                let x = &self.transformed0[point * strides0.channel + 2 * y + 2 - ROWS1..];
+                let x = Columns { values: x, stride: strides0.column };
                 for output in (0..CONV1_CHANNELS).step_by(2) {
                     let map = |o: usize| point * CONV1_CHANNELS + o;
                     let delta = |o: usize| Columns {

@@ -8,6 +8,13 @@ use crate::architecture::KERNEL;
 use pulp::{Simd, bytemuck};
 use std::ops::Range;
 
+/// How far apart the channels of maps lie, and the columns; rows are neighbours in memory.
+#[derive(Clone, Copy)]
+pub struct Strides {
+    pub channel: usize,
+    pub column: usize,
+}
+
 /// The weights of a convolution with a kernel of one column, (outputs, channels, rows), in the order in
 /// which `correlate` reads them: outputs in groups, of a group [channel][tap][output]. Taps are the rows, or
 /// what `nested` makes of them.
@@ -58,40 +65,37 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Packed<OUTPUTS, CHANNELS> {
 
     /// Two outputs, one below the other, of each of some columns, of which x holds the inputs from the one
     /// that the kernel's first row meets: for every column i, output o and b = 0, 1, out[i][o][b] = the sum
-    /// over channels c and rows r of weight(o, c, r) * x[c * strides.0 + i * strides.1 + r + b].
+    /// over channels c and rows r of weight(o, c, r) * x[c * strides.channel + i * strides.column + r + b].
     #[inline(always)]
     pub fn correlate<S: Simd>(
         &self,
         simd: S,
-        x: &[S::f32s],
-        strides: (usize, usize),
+        (x, strides): (&[S::f32s], Strides),
         written: &mut [S::f32s],
         out: &mut [[[S::f32s; 2]; OUTPUTS]],
     ) {
         let weights = &*self.weights;
         if Self::matrices::<S>() {
             use matrices::correlate as matrix;
+            let x = (x, strides);
             return match out.len() {
-                3 => matrix::<S, OUTPUTS, CHANNELS, 3>(simd, weights, x, strides, written, out),
-                2 => matrix::<S, OUTPUTS, CHANNELS, 2>(simd, weights, x, strides, written, out),
-                1 => matrix::<S, OUTPUTS, CHANNELS, 1>(simd, weights, x, strides, written, out),
+                3 => matrix::<S, OUTPUTS, CHANNELS, 3>(simd, weights, x, written, out),
+                2 => matrix::<S, OUTPUTS, CHANNELS, 2>(simd, weights, x, written, out),
+                1 => matrix::<S, OUTPUTS, CHANNELS, 1>(simd, weights, x, written, out),
                 _ => (),
             };
         }
         for (i, out) in out.iter_mut().enumerate() {
-            let x = &x[i * strides.1..];
+            let (x, stride) = (&x[i * strides.column..], strides.channel);
             for group in Self::groups::<S>() {
                 let size = CHANNELS * Self::TAPS;
                 let weights = &weights[group.start * size..group.end * size];
                 let out = &mut out[group];
                 if Self::NESTED {
                     use nested::correlate_group as nested_group;
-                    for_group_of!(out.len(), nested_group::<S>(simd, weights, x, strides.0, out));
+                    for_group_of!(out.len(), nested_group::<S>(simd, weights, x, stride, out));
                 } else {
-                    for_group_of!(
-                        out.len(),
-                        correlate_group::<S>(simd, weights, x, strides.0, out)
-                    );
+                    for_group_of!(out.len(), correlate_group::<S>(simd, weights, x, stride, out));
                 }
             }
         }
@@ -162,8 +166,8 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> PackedTransposed<OUTPUTS, CHAN
     }
 
     /// The gradient of some columns of inputs from that of their `rows` outputs, an even number, which lie
-    /// side by side: for every column i, channel c and y below rows + 4, out[c * channel_stride +
-    /// i * column_stride + y] = the sum over outputs o and rows r of weight(o, c, r) *
+    /// side by side: for every column i, channel c and y below rows + 4, out[c * strides.channel +
+    /// i * strides.column + y] = the sum over outputs o and rows r of weight(o, c, r) *
     /// deltas[o * output_stride + i * rows + y - r], where that is within the column.
     #[inline(always)]
     pub fn correlate_transposed<S: Simd>(
@@ -172,7 +176,7 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> PackedTransposed<OUTPUTS, CHAN
         (deltas, output_stride): (&[S::f32s], usize),
         (rows, columns): (usize, usize),
         written: &mut [S::f32s],
-        (out, channel_stride, column_stride): (&mut [S::f32s], usize, usize),
+        (out, strides): (&mut [S::f32s], Strides),
     ) {
         if !avx512::<S>() {
             return matrices::correlate_transposed::<S, CHANNELS>(
@@ -181,7 +185,7 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> PackedTransposed<OUTPUTS, CHAN
                 (deltas, output_stride),
                 (rows, columns),
                 written,
-                (out, channel_stride, column_stride),
+                (out, strides),
             );
         }
         const C: usize = nested::CHANNELS_BACK;
@@ -189,8 +193,8 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> PackedTransposed<OUTPUTS, CHAN
         for (weights, first) in weights.zip((0..CHANNELS).step_by(C)) {
             for column in 0..columns {
                 let deltas = (&deltas[column * rows..], output_stride);
-                let out = &mut out[first * channel_stride + column * column_stride..];
-                let out = (out, channel_stride);
+                let out = &mut out[first * strides.channel + column * strides.column..];
+                let out = (out, strides.channel);
                 nested::correlate_transposed_group::<S, C>(simd, weights, deltas, rows, out);
             }
         }
@@ -232,26 +236,34 @@ pub fn column_weights<S: Simd>(
 }
 
 /// The gradient of the columns that all outputs, an even number, have for `C` channels: of output o and channel
-/// c, sums[(o * C + c) * KERNEL + k] += the sum over columns, rows and lanes of deltas.0[o * deltas.1 +
-/// column * rows + row] * x.0[c * x.1 + column * x.2 + row + k]. The number of rows is even.
+/// c, sums[(o * C + c) * KERNEL + k] += the sum over columns i, rows r and lanes of deltas[o * output_stride +
+/// i * rows + r] * x[c * strides.channel + i * strides.column + r + k]. The number of rows is even.
 #[inline(always)]
 pub fn convolution_weights<S: Simd, const C: usize>(
     simd: S,
-    deltas: (&[S::f32s], usize),
+    (deltas, output_stride): (&[S::f32s], usize),
     (rows, columns): (usize, usize),
-    x: (&[S::f32s], usize, usize),
+    (x, strides): (&[S::f32s], Strides),
     written: &mut [S::f32s],
     sums: &mut [f32],
 ) {
     if !avx512::<S>() {
-        let size = (rows, columns);
-        return matrices::convolution_weights::<S, C>(simd, deltas, size, x, written, sums);
+        let (deltas, size) = ((deltas, output_stride), (rows, columns));
+        return matrices::convolution_weights::<S, C>(
+            simd,
+            deltas,
+            size,
+            (x, strides),
+            written,
+            sums,
+        );
     }
-    let deltas = deltas.0.chunks_exact(2 * deltas.1).map(|both| both.split_at(deltas.1));
-    for ((first, second), sums) in deltas.zip(sums.chunks_exact_mut(2 * C * KERNEL)) {
+    let deltas = deltas.chunks_exact(2 * output_stride);
+    for (deltas, sums) in deltas.zip(sums.chunks_exact_mut(2 * C * KERNEL)) {
+        let (first, second) = deltas.split_at(output_stride);
         let deltas = [first, second].map(|values| Columns { values, stride: rows });
         for channel in 0..C {
-            let x = Columns { values: &x.0[channel * x.1..], stride: x.2 };
+            let x = Columns { values: &x[channel * strides.channel..], stride: strides.column };
             let places = [channel * KERNEL, (C + channel) * KERNEL];
             column_weights(simd, deltas, (rows, columns), x, sums, places);
         }
@@ -369,7 +381,8 @@ mod tests {
             packed.fill::<S>(|output, channel| column(&weights, output * CHANNELS + channel));
             let mut written = noise.vectors::<S>(matrices::vectors(CHANNELS, 0));
             let mut out = vec![[[simd.splat_f32s(9.0); 2]; OUTPUTS]; columns];
-            packed.correlate(simd, &x, (channel_stride, column_stride), &mut written, &mut out);
+            let strides = Strides { channel: channel_stride, column: column_stride };
+            packed.correlate(simd, (&x, strides), &mut written, &mut out);
             assert_sums::<S>("correlate", out.as_flattened().as_flattened(), |i, l| {
                 let (column, output, below) = (i / 2 / OUTPUTS, i / 2 % OUTPUTS, i % 2);
                 let mut terms = Vec::new();
@@ -399,7 +412,7 @@ mod tests {
         packed.fill::<S>(|output, channel| column(&weights, output * CHANNELS + channel));
         let mut written = noise.vectors::<S>(matrices::vectors(CHANNELS, rows * columns / 2));
         let mut out = vec![simd.splat_f32s(9.0); CHANNELS * columns * inputs];
-        let place = (&mut *out, columns * inputs, inputs);
+        let place = (&mut *out, Strides { channel: columns * inputs, column: inputs });
         packed.correlate_transposed(simd, (&deltas, stride), (rows, columns), &mut written, place);
         assert_sums::<S>("correlate_transposed", &out, |i, l| {
             let (channel, column, y) = (i / inputs / columns, i / inputs % columns, i % inputs);
@@ -453,7 +466,7 @@ mod tests {
         let mut written = noise.vectors::<S>(matrices::vectors(C, rows * columns / 2));
         let before = noise.floats(OUTPUTS * C * KERNEL);
         let mut sums = before.clone();
-        let x_of = (&*x, columns * column, column);
+        let x_of = (&*x, Strides { channel: columns * column, column });
         let (size, deltas_of) = ((rows, columns), (&*deltas, stride));
         convolution_weights::<S, C>(simd, deltas_of, size, x_of, &mut written, &mut sums);
         for (i, ours) in sums.into_iter().enumerate() {

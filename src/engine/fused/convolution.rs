@@ -4,7 +4,7 @@
 //! windows happens in the nearest cache.
 
 use super::activations::activate;
-use super::columns::{Packed, PackedTransposed};
+use super::columns::{Packed, PackedTransposed, Strides};
 use super::memory::take;
 use super::pooling::{Window, unpool};
 use super::winograd::{self, POINTS};
@@ -76,7 +76,7 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Convolution<OUTPUTS, CHANNELS>
     pub fn products<S: Simd>(
         &self,
         simd: S,
-        (x, plane, height): (&[S::f32s], usize, usize),
+        (x, strides): (&[S::f32s], Strides),
         (y, columns, narrow): (usize, Range<usize>, bool),
         written: &mut [S::f32s],
         products: &mut [S::f32s],
@@ -84,10 +84,10 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Convolution<OUTPUTS, CHANNELS>
         let products = products.as_chunks_mut::<2>().0.as_chunks_mut::<OUTPUTS>().0;
         let products = products.chunks_exact_mut(columns.len());
         for (point, (weights, products)) in self.points.iter().zip(products).enumerate() {
-            let x = &x[point * CHANNELS * plane + columns.start * height + 2 * y..];
+            let first = point * CHANNELS * strides.channel + columns.start * strides.column + 2 * y;
             let without = usize::from(narrow && point >= winograd::NARROW_POINTS);
             let (products, none) = products.split_at_mut(columns.len() - without);
-            weights.correlate(simd, x, (plane, height), written, products);
+            weights.correlate(simd, (&x[first..], strides), written, products);
             none.fill([[simd.splat_f32s(0.0); 2]; OUTPUTS]);
         }
     }

@@ -1,5 +1,6 @@
 //! Heights and widths of everything that a tile is computed in.
 
+use super::columns::Strides;
 use super::convolution::WINDOWS;
 use super::winograd;
 use crate::architecture::{Activation, Architecture, CONV1_PADDING, KERNEL, Pooling};
@@ -49,12 +50,6 @@ impl Geometry {
         self.height + 2 * CONV1_PADDING
     }
 
-    /// Distance of columns of the transformed images: an odd one, as a power of two would put their
-    /// heads into the same few sets of the cache.
-    pub fn column_stride(&self) -> usize {
-        self.padded_height() + 1
-    }
-
     /// Tiles of columns of the second that have this point.
     pub fn columns2_at(&self, point: usize) -> usize {
         if point < winograd::NARROW_POINTS {
@@ -73,10 +68,14 @@ impl Geometry {
         (self.architecture.activation(), self.architecture.pooling())
     }
 
-    /// Vectors for one point and channel of the transformed images and of the transformed first pooled
-    /// map.
-    pub fn planes(&self) -> [usize; 2] {
-        [self.column_stride() * self.columns1, self.height1 * self.columns2]
+    /// Of the transformed images and of the transformed first pooled map. The images' columns are an odd number
+    /// of vectors apart: a power of two would put their heads into the same few sets of the cache.
+    pub fn strides(&self) -> [Strides; 2] {
+        let [column0, column1] = [self.padded_height() + 1, self.height1];
+        [
+            Strides { channel: column0 * self.columns1, column: column0 },
+            Strides { channel: column1 * self.columns2, column: column1 },
+        ]
     }
 
     /// Vectors for one point and output of the gradient of the second convolution's products.

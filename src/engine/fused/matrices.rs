@@ -5,7 +5,7 @@
 //! other is made for 12 pairs of output or channel and place, so that each value that is loaded serves two or
 //! six. The writing takes a third of what is saved: of the plain kernels' time a fifth.
 
-use super::columns::add_gradients;
+use super::columns::{Strides, add_gradients};
 use super::nested::{
     INPUTS, OF_BOTH, PRODUCTS, SUM_OF, inputs, outputs_gradient, reach, weights_gradient,
 };
@@ -50,8 +50,7 @@ fn products<S: Simd>(simd: S, x: &[S::f32s]) -> [S::f32s; PRODUCTS] {
 pub fn correlate<S: Simd, const O: usize, const C: usize, const B: usize>(
     simd: S,
     weights: &[f32],
-    x: &[S::f32s],
-    (channel_stride, column_stride): (usize, usize),
+    (x, strides): (&[S::f32s], Strides),
     written: &mut [S::f32s],
     out: &mut [[[S::f32s; 2]; O]],
 ) {
@@ -59,7 +58,7 @@ pub fn correlate<S: Simd, const O: usize, const C: usize, const B: usize>(
     let written = &mut written.as_chunks_mut::<B>().0.as_chunks_mut::<PRODUCTS>().0[..C];
     for (channel, written) in written.iter_mut().enumerate() {
         for column in 0..B {
-            let x = &x[channel * channel_stride + column * column_stride..];
+            let x = &x[channel * strides.channel + column * strides.column..];
             for (place, value) in written.iter_mut().zip(products(simd, x)) {
                 place[column] = value;
             }
@@ -126,7 +125,7 @@ pub fn correlate_transposed<S: Simd, const C: usize>(
     (deltas, output_stride): (&[S::f32s], usize),
     (rows, columns): (usize, usize),
     written: &mut [S::f32s],
-    (out, channel_stride, column_stride): (&mut [S::f32s], usize, usize),
+    (out, strides): (&mut [S::f32s], Strides),
 ) {
     let places = columns * rows / 2;
     // [place][product][channel]
@@ -136,7 +135,7 @@ pub fn correlate_transposed<S: Simd, const C: usize>(
     for_each_product!(inputs_of_product::<S, C>(simd, weights, deltas, written));
     for (column, written) in written.chunks_exact(rows / 2).enumerate() {
         for channel in 0..C {
-            let out = &mut out[channel * channel_stride + column * column_stride..];
+            let out = &mut out[channel * strides.channel + column * strides.column..];
             let out = &mut out[..rows + KERNEL - 1];
             let mut begun = [simd.splat_f32s(0.0); KERNEL - 1];
             for (out, written) in out.as_chunks_mut::<2>().0.iter_mut().zip(written) {
@@ -199,7 +198,7 @@ pub fn convolution_weights<S: Simd, const C: usize>(
     simd: S,
     (deltas, output_stride): (&[S::f32s], usize),
     (rows, columns): (usize, usize),
-    (x, channel_stride, column_stride): (&[S::f32s], usize, usize),
+    (x, strides): (&[S::f32s], Strides),
     written: &mut [S::f32s],
     sums: &mut [f32],
 ) {
@@ -210,7 +209,7 @@ pub fn convolution_weights<S: Simd, const C: usize>(
     let gradient = &mut gradient.as_chunks_mut::<OUTPUTS>().0[0];
     for (column, written) in written.chunks_exact_mut(rows / 2).enumerate() {
         for channel in 0..C {
-            let x = &x[channel * channel_stride + column * column_stride..];
+            let x = &x[channel * strides.channel + column * strides.column..];
             let x = x[..rows + KERNEL - 1].windows(INPUTS).step_by(2);
             for (written, x) in written.iter_mut().zip(x) {
                 for (place, value) in written.iter_mut().zip(products(simd, x)) {

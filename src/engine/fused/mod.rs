@@ -32,7 +32,7 @@ mod winograd;
 pub mod benched {
     pub use super::activations::activate;
     pub use super::columns::{
-        Columns, Packed, PackedTransposed, column_weights, convolution_weights,
+        Columns, Packed, PackedTransposed, Strides, column_weights, convolution_weights,
     };
     pub use super::kernels::{linear, linear_inputs};
     pub use super::matrices::vectors as written_vectors;

@@ -162,7 +162,7 @@ impl<'a, S: Simd> Single<'a, S> {
             self.tile.take_row(simd, band, &source, y, self.row0);
         }
         // What lies below a lane's band is the next one's; below the last one there is nothing that counts.
-        let rows = self.tile.transformed0.chunks_exact_mut(band.column_stride());
+        let rows = self.tile.transformed0.chunks_exact_mut(band.strides()[0].column);
         for row in rows {
             for y in band.height..band.padded_height() {
                 row[y] = simd.rotate_left_f32s(row[y - band.height], 1);

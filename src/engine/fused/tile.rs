@@ -49,11 +49,11 @@ impl<'a, V: Copy> Tile<'a, V> {
     fn sizes(g: &Geometry, training: bool) -> [usize; 4] {
         let maps = [g.height1 * g.columns1, g.height2 / 2 * g.columns2];
         let [windows1, windows2] = if training { maps } else { [1; 2] };
-        let [plane0, plane1] = g.planes();
+        let [strides0, strides1] = g.strides();
         [
-            POINTS * plane0,
+            POINTS * strides0.channel,
             size_of::<Windows<f32, CONV1_CHANNELS>>() / size_of::<f32>() * windows1,
-            POINTS * CONV1_CHANNELS * plane1,
+            POINTS * CONV1_CHANNELS * strides1.channel,
             size_of::<Windows<f32, CONV2_CHANNELS>>() / size_of::<f32>() * windows2,
         ]
     }
@@ -93,14 +93,14 @@ impl<'a, V: Copy> Tile<'a, V> {
         }
         let (activation, pooling) = g.rules();
         let Scratch { products, written, .. } = scratch;
-        let [_, plane1] = g.planes();
+        let [_, strides1] = g.strides();
         let together = Packed2::columns::<S>();
         for (y, first) in (0..g.height2 / 2)
             .flat_map(|y| (0..g.columns2).step_by(together).map(move |first| (y, first)))
         {
             let columns = first..g.columns2.min(first + together);
             let narrow = g.windows2(columns.end - 1).len() < WINDOWS;
-            let x = (&*self.transformed1, plane1, g.height1);
+            let x = (&*self.transformed1, strides1);
             let at = (y, columns.clone(), narrow);
             weights.conv2.products(simd, x, at, written, products);
             for column in columns.clone() {
@@ -134,7 +134,8 @@ impl<'a, V: Copy> Tile<'a, V> {
     ) {
         if source.row(simd, y, row0) {
             let out = &mut self.transformed0[y..];
-            transform(simd, row0, out, (g.column_stride(), g.planes()[0]));
+            let [strides, _] = g.strides();
+            transform(simd, row0, out, (strides.column, strides.channel));
         }
     }
 
@@ -150,9 +151,9 @@ impl<'a, V: Copy> Tile<'a, V> {
         row1: &mut [V],
         products: &mut [V],
     ) {
-        let ((activation, pooling), [plane0, plane1]) = (g.rules(), g.planes());
+        let ((activation, pooling), [strides0, strides1]) = (g.rules(), g.strides());
         for column in 0..g.columns1 {
-            let x = (&*self.transformed0, plane0, g.column_stride());
+            let x = (&*self.transformed0, strides0);
             let (at, conv1) = ((y, column..column + 1, false), &weights.conv1);
             conv1.products(simd, x, at, &mut [], products);
             let windows = place(self.maps1, y * g.columns1 + column);
@@ -164,8 +165,8 @@ impl<'a, V: Copy> Tile<'a, V> {
             }
         }
         for (channel, row) in row1.chunks_exact(g.width1).enumerate() {
-            let out = &mut self.transformed1[channel * plane1 + y..];
-            transform(simd, row, out, (g.height1, CONV1_CHANNELS * plane1));
+            let out = &mut self.transformed1[channel * strides1.channel + y..];
+            transform(simd, row, out, (strides1.column, CONV1_CHANNELS * strides1.channel));
         }
     }
 }

@@ -386,7 +386,9 @@ mod tests {
     fn every_size_and_class_count_is_candles() {
         for (height, width, classes) in [(28, 28, 10), (16, 64, 2), (48, 20, 23), (32, 32, 256)] {
             for architecture in every_combination(height, width, classes) {
-                assert_candles(architecture, Arch::new(), 9);
+                for level in every_level() {
+                    assert_candles(architecture, level, 9);
+                }
             }
         }
     }

@@ -10,6 +10,7 @@ mod support;
 
 use lenet::ffi::*;
 use std::collections::HashMap;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use support::{MadeData, Model, times};
@@ -114,11 +115,14 @@ fn two_threads_write_one_buffer() {
     let model = Model::create(&support::small_with_momentum());
     let mut classes = vec![0; 40];
     let shared = Shared(classes.as_mut_ptr());
+    let start = Barrier::new(2);
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 let (model, to) = (&model, &shared);
-                for _ in 0..100 {
+                // At once, and often: the model's locks may put single writes one after the other.
+                start.wait();
+                for _ in 0..1000 {
                     support::ok(unsafe {
                         let images = data.images.as_ptr();
                         lenet_predict_u8(model.0, images, 40, to.0, std::ptr::null_mut())

@@ -165,30 +165,25 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> PackedTransposed<OUTPUTS, CHAN
         }
     }
 
-    /// The gradient of some columns of inputs from that of their `rows` outputs, an even number, which lie
-    /// side by side: for every column i, channel c and y below rows + 4, out[c * strides.channel +
-    /// i * strides.column + y] = the sum over outputs o and rows r of weight(o, c, r) *
-    /// deltas[o * output_stride + i * rows + y - r], where that is within the column.
+    /// The gradient of some columns of inputs from that of their outputs, (deltas, output_stride), whose columns
+    /// lie side by side, of size (rows, columns) with an even number of rows: for every column i, channel c
+    /// and y below rows + 4, out[c * strides.channel + i * strides.column + y] = the sum over outputs o and
+    /// rows r of weight(o, c, r) * deltas[o * output_stride + i * rows + y - r], where that is within the column.
     #[inline(always)]
     pub fn correlate_transposed<S: Simd>(
         &self,
         simd: S,
-        (deltas, output_stride): (&[S::f32s], usize),
-        (rows, columns): (usize, usize),
+        deltas: (&[S::f32s], usize),
+        size: (usize, usize),
         written: &mut [S::f32s],
-        (out, strides): (&mut [S::f32s], Strides),
+        out: (&mut [S::f32s], Strides),
     ) {
-        if !avx512::<S>() {
-            return matrices::correlate_transposed::<S, CHANNELS>(
-                simd,
-                &self.weights,
-                (deltas, output_stride),
-                (rows, columns),
-                written,
-                (out, strides),
-            );
-        }
         const C: usize = nested::CHANNELS_BACK;
+        if !avx512::<S>() {
+            use matrices::correlate_transposed as matrix;
+            return matrix::<S, CHANNELS>(simd, &self.weights, deltas, size, written, out);
+        }
+        let ((deltas, output_stride), (rows, columns), (out, strides)) = (deltas, size, out);
         let weights = self.weights.chunks_exact(OUTPUTS * nested::PRODUCTS * C);
         for (weights, first) in weights.zip((0..CHANNELS).step_by(C)) {
             for column in 0..columns {
@@ -235,29 +230,23 @@ pub fn column_weights<S: Simd>(
     add_gradients(simd, gradients, sums, places);
 }
 
-/// The gradient of the columns that all outputs, an even number, have for `C` channels: of output o and channel
-/// c, sums[(o * C + c) * KERNEL + k] += the sum over columns i, rows r and lanes of deltas[o * output_stride +
-/// i * rows + r] * x[c * strides.channel + i * strides.column + r + k]. The number of rows is even.
+/// The gradient of the columns that all outputs, an even number, have for `C` channels, from (deltas,
+/// output_stride), of size (rows, columns) with an even number of rows: of output o and channel c,
+/// sums[(o * C + c) * KERNEL + k] += the sum over columns i, rows r and lanes of deltas[o * output_stride +
+/// i * rows + r] * x[c * strides.channel + i * strides.column + r + k].
 #[inline(always)]
 pub fn convolution_weights<S: Simd, const C: usize>(
     simd: S,
-    (deltas, output_stride): (&[S::f32s], usize),
-    (rows, columns): (usize, usize),
-    (x, strides): (&[S::f32s], Strides),
+    deltas: (&[S::f32s], usize),
+    size: (usize, usize),
+    x: (&[S::f32s], Strides),
     written: &mut [S::f32s],
     sums: &mut [f32],
 ) {
     if !avx512::<S>() {
-        let (deltas, size) = ((deltas, output_stride), (rows, columns));
-        return matrices::convolution_weights::<S, C>(
-            simd,
-            deltas,
-            size,
-            (x, strides),
-            written,
-            sums,
-        );
+        return matrices::convolution_weights::<S, C>(simd, deltas, size, x, written, sums);
     }
+    let ((deltas, output_stride), (rows, _), (x, strides)) = (deltas, size, x);
     let deltas = deltas.chunks_exact(2 * output_stride);
     for (deltas, sums) in deltas.zip(sums.chunks_exact_mut(2 * C * KERNEL)) {
         let (first, second) = deltas.split_at(output_stride);
@@ -265,7 +254,7 @@ pub fn convolution_weights<S: Simd, const C: usize>(
         for channel in 0..C {
             let x = Columns { values: &x[channel * strides.channel..], stride: strides.column };
             let places = [channel * KERNEL, (C + channel) * KERNEL];
-            column_weights(simd, deltas, (rows, columns), x, sums, places);
+            column_weights(simd, deltas, size, x, sums, places);
         }
     }
 }

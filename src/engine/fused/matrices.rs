@@ -37,14 +37,6 @@ macro_rules! for_each_product {
     };
 }
 
-/// The inputs of two outputs, for their products.
-#[inline(always)]
-fn products<S: Simd>(simd: S, x: &[S::f32s]) -> [S::f32s; PRODUCTS] {
-    let mut column = [simd.splat_f32s(0.0); INPUTS];
-    column.copy_from_slice(&x[..INPUTS]);
-    inputs(simd, column)
-}
-
 /// `Packed::correlate` for `B` columns; weights are [two outputs][channel][product][output].
 #[inline(always)]
 pub fn correlate<S: Simd, const O: usize, const C: usize, const B: usize>(
@@ -59,7 +51,7 @@ pub fn correlate<S: Simd, const O: usize, const C: usize, const B: usize>(
     for (channel, written) in written.iter_mut().enumerate() {
         for column in 0..B {
             let x = &x[channel * strides.channel + column * strides.column..];
-            for (place, value) in written.iter_mut().zip(products(simd, x)) {
+            for (place, value) in written.iter_mut().zip(inputs(simd, x)) {
                 place[column] = value;
             }
         }
@@ -161,7 +153,7 @@ fn inputs_of_product<S: Simd, const C: usize, const P: usize>(
     for (i, written) in written.chunks_mut(PLACES).enumerate() {
         let at = i * PLACES;
         if let [first, second] = written {
-            [first[P], second[P]] = inputs_of_places::<S, C, P, 2>(simd, weights, deltas, at);
+            [first[P], second[P]] = inputs_of_places::<S, C, P, PLACES>(simd, weights, deltas, at);
         } else {
             [written[0][P]] = inputs_of_places::<S, C, P, 1>(simd, weights, deltas, at);
         }
@@ -212,7 +204,7 @@ pub fn convolution_weights<S: Simd, const C: usize>(
             let x = &x[channel * strides.channel + column * strides.column..];
             let x = x[..rows + KERNEL - 1].windows(INPUTS).step_by(2);
             for (written, x) in written.iter_mut().zip(x) {
-                for (place, value) in written.iter_mut().zip(products(simd, x)) {
+                for (place, value) in written.iter_mut().zip(inputs(simd, x)) {
                     place[channel] = value;
                 }
             }

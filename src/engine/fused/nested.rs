@@ -22,6 +22,8 @@ pub const INPUTS: usize = KERNEL + 1;
 /// Sums for two outputs, two for both and one for each, and which of them each product goes into.
 const SUMS: usize = 4;
 pub const SUM_OF: [usize; PRODUCTS] = [0, 0, 1, 2, 2, 3, 3];
+
+/// Products that go into a sum for both: the first ones.
 pub const OF_BOTH: usize = 3;
 
 /// Channels whose gradient is computed at once: they keep 21 sums in registers.
@@ -47,9 +49,12 @@ pub fn weights_gradient<S: Simd>(simd: S, w: [S::f32s; PRODUCTS]) -> [S::f32s; K
     ]
 }
 
-/// Inputs for the products.
+/// The inputs of two outputs, with which x begins, for their products.
 #[inline(always)]
-pub fn inputs<S: Simd>(simd: S, [a, b, c, d, e, f]: [S::f32s; INPUTS]) -> [S::f32s; PRODUCTS] {
+pub fn inputs<S: Simd>(simd: S, x: &[S::f32s]) -> [S::f32s; PRODUCTS] {
+    let mut column = [simd.splat_f32s(0.0); INPUTS];
+    column.copy_from_slice(&x[..INPUTS]);
+    let [a, b, c, d, e, f] = column;
     [
         simd.add_f32s(b, c),
         e,
@@ -115,9 +120,7 @@ pub fn correlate_group<S: Simd, const A: usize>(
     let weights = weights.as_chunks::<A>().0.as_chunks::<PRODUCTS>().0;
     let mut sums = [[simd.splat_f32s(0.0); SUMS]; A];
     for (channel, weights) in weights.iter().enumerate() {
-        let mut column = [simd.splat_f32s(0.0); INPUTS];
-        column.copy_from_slice(&x[channel * channel_stride..][..INPUTS]);
-        let x = inputs(simd, column);
+        let x = inputs(simd, &x[channel * channel_stride..]);
         for product in 0..PRODUCTS {
             for a in 0..A {
                 let (weight, sum) = (weights[product][a], &mut sums[a][SUM_OF[product]]);
@@ -179,11 +182,9 @@ pub fn column_weights<S: Simd>(
         let first = deltas[0].column(column, rows).as_chunks::<2>().0;
         let second = deltas[1].column(column, rows).as_chunks::<2>().0;
         let x = x.column(column, rows + KERNEL - 1).windows(INPUTS).step_by(2);
-        for ((&first, &second), window) in first.iter().zip(second).zip(x) {
+        for ((&first, &second), x) in first.iter().zip(second).zip(x) {
             let deltas = [outputs_gradient(simd, first), outputs_gradient(simd, second)];
-            let mut column = [simd.splat_f32s(0.0); INPUTS];
-            column.copy_from_slice(window);
-            let x = inputs(simd, column);
+            let x = inputs(simd, x);
             for product in 0..PRODUCTS {
                 for c in 0..2 {
                     let (delta, sum) = (deltas[c][SUM_OF[product]], &mut sums[c][product]);
@@ -216,8 +217,8 @@ mod tests {
     fn the_products_make_a_correlation_and_its_gradients() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         for _ in 0..1000 {
-            let (w, x, dy) = (noise(&mut rng), noise(&mut rng), noise(&mut rng));
-            let (gw, bx, ay) = (weights(w), inputs(Scalar, x), outputs_gradient(Scalar, dy));
+            let (w, x, dy) = (noise(&mut rng), noise::<INPUTS>(&mut rng), noise(&mut rng));
+            let (gw, bx, ay) = (weights(w), inputs(Scalar, &x), outputs_gradient(Scalar, dy));
             let mut sums = [0.0; SUMS];
             (0..PRODUCTS).for_each(|p| sums[SUM_OF[p]] += gw[p] * bx[p]);
             for (o, y) in outputs(Scalar, sums).into_iter().enumerate() {

@@ -26,7 +26,7 @@ BENCH_VENV := target/bench-venv
 
 .DEFAULT_GOAL := all
 .PHONY: all help check fuzz coverage races neon torture cuda check-cuda install install-cuda uninstall reference bench \
-    bench-kernels clean
+    bench-kernels bench-long clean
 
 all:
 	$(CARGO) build --release --locked
@@ -49,6 +49,7 @@ help:
 	@echo 'bench      measure beside PyTorch, ONNX Runtime and candle (downloads them) into docs/benchmarks;'
 	@echo "           BENCH_ARGS='--quick --only train', or --help"
 	@echo 'bench-kernels each kernel of the engine by itself, with its share of the FMA peak'
+	@echo 'bench-long whether a step takes as long after 20,000 of them, on data that has been learnt'
 	@echo 'clean      remove target/, data and virtual environments included'
 	@echo
 	@echo 'The samples: make -C examples help'
@@ -276,6 +277,9 @@ bench: all $(BENCH_VENV)/ready
 
 bench-kernels:
 	$(CARGO) bench --locked --features kernel-benches --bench kernels
+
+bench-long:
+	$(CARGO) bench --locked --bench long_training
 
 clean:
 	rm -rf target

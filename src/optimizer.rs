@@ -71,13 +71,14 @@ impl Step {
                 if momentum == 0.0 {
                     return (flat - (gradient * self.learning_rate)?)?.unsqueeze(0);
                 }
-                let velocity = ((average(0)? * momentum)? + gradient)?;
+                let velocity = flush(&((average(0)? * momentum)? + gradient)?)?;
                 let next = (flat - (&velocity * self.learning_rate)?)?;
                 Tensor::stack(&[next, velocity], 0)
             }
             Rule::AdamW => {
-                let mean = ((average(0)? * BETA1)? + (gradient * (1.0 - BETA1))?)?;
+                let mean = flush(&((average(0)? * BETA1)? + (gradient * (1.0 - BETA1))?)?)?;
                 let square = ((average(1)? * BETA2)? + (gradient.sqr()? * (1.0 - BETA2))?)?;
+                let square = flush(&square)?;
                 let (mean_correction, square_correction) = self.bias_corrections();
                 let root = (square.sqrt()? / square_correction.sqrt())?;
                 let direction = (&mean / (root + EPSILON)?)?;
@@ -86,5 +87,38 @@ impl Step {
                 Tensor::stack(&[(decayed - step)?, mean, square], 0)
             }
         }
+    }
+}
+
+/// A running average as the rules keep it: zero where it is below the smallest normal number. Averages of
+/// gradients that have become zero would halve their way into the subnormal numbers and stay there, and
+/// some CPUs take a hundred times as long for those.
+#[inline(always)]
+pub fn flushed(average: f32) -> f32 {
+    if average.abs() < f32::MIN_POSITIVE { 0.0 } else { average }
+}
+
+/// `flushed` for each element.
+fn flush(averages: &Tensor) -> Result<Tensor> {
+    let subnormal = averages.abs()?.lt(f32::MIN_POSITIVE)?;
+    subnormal.where_cond(&averages.zeros_like()?, averages)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn a_subnormal_average_becomes_zero_and_nothing_else_changes() {
+        let tiny = f32::MIN_POSITIVE;
+        let kept = [tiny, -tiny, 1.0, -3e30, 0.0, f32::INFINITY];
+        let gone = [tiny * 0.5, -tiny * 0.99, f32::from_bits(1)];
+        let all: Vec<f32> = kept.into_iter().chain(gone).collect();
+        let expected: Vec<f32> = kept.into_iter().chain(gone.map(|_| 0.0)).collect();
+        assert_eq!(all.iter().map(|&x| flushed(x)).collect::<Vec<f32>>(), expected);
+        let tensor = Tensor::new(&*all, &Device::Cpu).unwrap();
+        assert_eq!(flush(&tensor).unwrap().to_vec1::<f32>().unwrap(), expected);
+        assert!(flushed(f32::NAN).is_nan());
     }
 }

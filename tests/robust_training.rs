@@ -1,4 +1,5 @@
-//! Training on anything: a step either leaves finite parameters or is DIVERGED and leaves those before it.
+//! Training on anything, for any time: a step either leaves finite parameters or is DIVERGED and leaves those before
+//! it, and none leaves the optimizer numbers that some CPUs are slow with.
 
 // What each pointer must be is said in lenet.h; here it always comes from a live Vec or handle.
 #![allow(clippy::undocumented_unsafe_blocks)]
@@ -6,6 +7,7 @@
 mod support;
 
 use lenet::ffi::*;
+use safetensors::SafeTensors;
 use std::ptr::null_mut;
 use support::{MadeData, Model, name, ok, small};
 
@@ -95,5 +97,35 @@ fn more_images_than_memory_are_an_error() {
             "{n}: {}",
             name(status)
         );
+    }
+}
+
+/// Running averages of a model that are subnormal.
+fn subnormal_averages(model: &Model) -> usize {
+    let bytes = model.bytes();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let averages = tensors.iter().filter(|(name, _)| name.starts_with("optimizer."));
+    let floats: Vec<f32> = averages
+        .flat_map(|(_, tensor)| tensor.data().chunks_exact(4))
+        .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
+        .collect();
+    assert!(floats.len() >= model.parameters().len());
+    floats.iter().filter(|x| x.is_subnormal()).count()
+}
+
+#[test]
+fn averages_of_gradients_that_vanish_do_not_become_subnormal() {
+    let data = MadeData::new(16, 16, 3);
+    let modern = lenet_options { learning_rate: 0.01, ..small(LENET_PRESET_MODERN) };
+    let momentum = lenet_options { optimizer: LENET_OPTIMIZER_SGD, momentum: 0.9, ..modern };
+    for options in [modern, momentum] {
+        let model = Model::create(&options);
+        for step in 0..3000 {
+            model.train(&data.images, &data.labels);
+            if step % 500 == 0 {
+                assert_eq!(subnormal_averages(&model), 0, "optimizer {}", options.optimizer);
+            }
+        }
+        assert_eq!(subnormal_averages(&model), 0, "optimizer {}", options.optimizer);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::memory::take;
 use super::threads::{Halves, Pool};
-use crate::optimizer::{BETA1, BETA2, EPSILON, Rule, Step};
+use crate::optimizer::{BETA1, BETA2, EPSILON, Rule, Step, flushed};
 use pulp::{Simd, WithSimd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -89,7 +89,7 @@ fn apply(step: Step, now: Rows<&[f32]>, gradient: &[f32], next: Rows<&mut [f32]>
             let momentum = step.optimizer.momentum as f32;
             for ((next_v, v), (&w, &g)) in next1.iter_mut().zip(now1).zip(flat.iter().zip(gradient))
             {
-                *next_v = v * momentum + (g + w * decay);
+                *next_v = flushed(v * momentum + (g + w * decay));
                 finite &= next_v.is_finite();
             }
             for ((next, &w), &v) in next.iter_mut().zip(flat).zip(&*next1) {
@@ -105,11 +105,11 @@ fn apply(step: Step, now: Rows<&[f32]>, gradient: &[f32], next: Rows<&mut [f32]>
             let (beta1, beta2, epsilon) = (BETA1 as f32, BETA2 as f32, EPSILON as f32);
             let (share1, share2) = ((1.0 - BETA1) as f32, (1.0 - BETA2) as f32);
             for ((next_m, m), &g) in next1.iter_mut().zip(now1).zip(gradient) {
-                *next_m = m * beta1 + g * share1;
+                *next_m = flushed(m * beta1 + g * share1);
                 finite &= next_m.is_finite();
             }
             for ((next_s, s), &g) in next2.iter_mut().zip(now2).zip(gradient) {
-                *next_s = s * beta2 + g * g * share2;
+                *next_s = flushed(s * beta2 + g * g * share2);
                 finite &= next_s.is_finite();
             }
             for ((next, &w), (m, s)) in next.iter_mut().zip(flat).zip(next1.iter().zip(&*next2)) {
@@ -142,9 +142,12 @@ mod tests {
             let rows = 1 + optimizer.state_names().len();
             for n in [1, 7, 8, 1003, 2 * PIECE + 3] {
                 for number in [1, 2, 1000] {
+                    // Every third average so small that the step makes it subnormal.
                     let mut now = wave(rows * n, 0.37);
+                    now.iter_mut().skip(n).step_by(3).for_each(|average| *average *= 1.1e-38);
                     now.iter_mut().skip(2 * n).for_each(|square| *square = square.abs());
-                    let gradient = wave(n, 0.11);
+                    let mut gradient = wave(n, 0.11);
+                    gradient.iter_mut().step_by(3).for_each(|gradient| *gradient *= 1e-39);
                     let rule = Step { optimizer, number, learning_rate: 0.02 };
                     let tensor = Tensor::from_slice(&now, (rows, n), &Device::Cpu).unwrap();
                     let oracle = Tensor::from_slice(&gradient, n, &Device::Cpu).unwrap();
@@ -161,6 +164,9 @@ mod tests {
                         for (ours, oracle) in next.iter().zip(&oracle) {
                             let error = (ours - oracle).abs();
                             assert!(error <= 4e-7, "{rule:?}: {ours}, not {oracle}");
+                        }
+                        for (ours, oracle) in next.iter().zip(&oracle).skip(n) {
+                            assert!(!ours.is_subnormal() && !oracle.is_subnormal(), "{rule:?}");
                         }
                     }
                     let mut broken = gradient;

@@ -10,7 +10,7 @@
 //! state_dict, whose architecture follows from its shapes and the caller's options.
 
 use crate::architecture::{Activation, Architecture, CONV2_CHANNELS, Pooling};
-use crate::engine::Normalization;
+use crate::batch::Normalization;
 use crate::error::{Code, Error, Result};
 use crate::failpoint;
 use crate::model::{Epoch, MAX_COUNT, Model, Options, check_finite};

@@ -4,10 +4,10 @@
 //! IDX (Yann LeCun's MNIST page): two zero bytes, a type byte (8: unsigned byte), the number of
 //! dimensions, each dimension as a big-endian u32, then the data.
 
+use crate::allocation::reserve;
 use crate::durable_file;
 use crate::error::{Code, Error, Result};
 use crate::failpoint;
-use crate::model::reserve;
 use crate::unique::Unique;
 use flate2::read::MultiGzDecoder;
 use std::io::{BufRead, BufReader, Read};

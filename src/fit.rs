@@ -1,10 +1,11 @@
 //! Epochs over a dataset: shuffling, progress, cancellation; and evaluation.
 
+use crate::allocation::reserve;
+use crate::batch::{Images, Order, Pixels, argmax};
 use crate::dataset::Dataset;
-use crate::engine::{Images, Order, Pixels, argmax};
 use crate::error::{Code, Error, Result};
 use crate::failpoint;
-use crate::model::{Epoch, MAX_COUNT, Model, State, reserve};
+use crate::model::{Epoch, MAX_COUNT, Model, State};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;

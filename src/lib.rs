@@ -1,51 +1,59 @@
 //! lenet: LeNet behind a C ABI, to train and run inside another program.
 //!
 //! The C API is the public one: `include/lenet.h` is its manual, [`ffi`] its source, and a Rust
-//! program that links this crate calls the same functions. The rooms behind it, in the order in
-//! which a call walks through them:
+//! program that links this crate calls the same functions. The rooms behind it, each above all that it
+//! uses: no room imports one above it, and the files of `engine` are ordered likewise (tests/house.rs).
 //!
 //! ```text
-//! C caller -> ffi -> model -> engine -> kernels, or a plugin
-//!                      |-> checkpoint -> durable_file
-//!              dataset -|
+//! C caller -> ffi -> fit -> model -> engine -> kernels, or plugin_abi ~> plugin, in another library
+//!              |-> checkpoint -|               |
+//!              |-> dataset -> durable_file     plugin -> engine
 //! ```
 //!
 //! | room | concern |
 //! | --- | --- |
 //! | `ffi` | every `extern "C"` function: check, call, status |
-//! | `error` | what can go wrong: a stable code and a sentence |
-//! | `architecture` | what is built: sizes, layer table, parameter names, shapes, places |
+//! | `plugin` | an engine for another lenet to compute with: CUDA, which not every host has |
+//! | `checkpoint` | a model as a safetensors file and back |
+//! | `fit` | epochs, shuffling, progress, cancellation, evaluation |
+//! | `model` | the handle: published state, one training step |
+//! | `dataset` | labelled images, IDX files |
+//! | `engine` | how a batch is computed: fused for CPUs, candle's operations for the rest |
 //! | `network` | LeNet in candle's operations: definition and oracle |
 //! | `parameters` | the flat parameter vector, its views, its first draw |
-//! | `engine` | how a batch is computed: fused for CPUs, candle's operations for the rest |
-//! | `plugin` | an engine in another shared library: CUDA, which not every host has |
+//! | `plugin_abi` | what crosses between a library and its plugin: a table of C functions |
+//! | `values` | rows of floats where an engine keeps them |
+//! | `batch` | images where they lie, how pixels are seen, what was seen of a batch |
+//! | `architecture` | what is built: sizes, layer table, parameter names, shapes, places |
 //! | `optimizer` | SGD with momentum, AdamW |
-//! | `model` | the handle: published state, one training step |
 //! | `turn` | whose turn it is to change a model |
-//! | `fit` | epochs, shuffling, progress, cancellation, evaluation |
-//! | `dataset` | labelled images, IDX files |
-//! | `checkpoint` | a model as a safetensors file and back |
 //! | `durable_file` | the whole old file or the whole new one |
-//! | `unique` | numbers that tell things apart |
+//! | `fence` | what calls from outside run in: panics, floating-point environment |
 //! | `stock` | buffers that calls borrow and give back |
+//! | `allocation` | memory that may be refused |
+//! | `error` | what can go wrong: a stable code and a sentence |
+//! | `unique` | numbers that tell things apart |
 //! | `failpoint` | where a test build panics |
 
-// `unsafe` is allowed in `ffi` and `plugin`, which must believe C about its pointers, and in two
-// files of the fused engine: memory of its own alignment, and jobs that threads borrow. The kernels
-// do without.
+// `unsafe` is allowed in `ffi`, in both sides of the plugin and in its table, which must believe C about its
+// pointers; in `fence`, for a register; and in two files of the fused engine: memory of its own alignment, and
+// jobs that threads borrow. The kernels do without. CUDA kernels of our own may have it in `engine/cuda`.
 #![deny(unsafe_code)]
 #![cfg_attr(feature = "kernel-benches", allow(missing_docs))]
 
 #[cfg(not(panic = "unwind"))]
 compile_error!("lenet turns panics into LENET_ERROR_INTERNAL, which needs panic = \"unwind\"");
 
+mod allocation;
 mod architecture;
+mod batch;
 mod checkpoint;
 mod dataset;
 mod durable_file;
 mod engine;
 mod error;
 mod failpoint;
+mod fence;
 pub mod ffi;
 mod fit;
 mod model;
@@ -53,9 +61,11 @@ mod network;
 mod optimizer;
 mod parameters;
 mod plugin;
+mod plugin_abi;
 mod stock;
 mod turn;
 mod unique;
+mod values;
 
 #[cfg(feature = "kernel-benches")]
 #[doc(hidden)]

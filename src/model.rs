@@ -4,16 +4,17 @@
 //! with it; whoever holds the turn computes the next and publishes it as a whole. So `const` calls
 //! of the C API never wait for training, and a step that fails leaves nothing to undo.
 
+use crate::allocation::reserve;
 use crate::architecture::Architecture;
-use crate::engine::{
-    self, DeviceChoice, Engine, Images, Normalization, Pixels, Values, argmax, first_not_finite,
-};
+use crate::batch::{Images, Normalization, Pixels, argmax, first_not_finite};
+use crate::engine::{self, DeviceChoice, Engine};
 use crate::error::{Code, Error, Result};
 use crate::failpoint;
 use crate::optimizer::{Optimizer, Step};
 use crate::parameters::{Weights, xavier};
 use crate::stock::Stock;
 use crate::turn::{Turn, TurnGuard};
+use crate::values::Values;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -412,14 +413,6 @@ fn softmax(row: &mut [f32]) {
     row.iter_mut().for_each(|x| *x /= sum);
 }
 
-/// Room for `additional` elements, or OUT_OF_MEMORY where `Vec` would abort.
-pub fn reserve<T>(vec: &mut Vec<T>, additional: usize) -> Result<()> {
-    vec.try_reserve_exact(additional).map_err(|_| {
-        let bytes = additional.saturating_mul(size_of::<T>());
-        Error::new(Code::OutOfMemory, format!("cannot allocate {bytes} bytes"))
-    })
-}
-
 fn open(options: Options) -> Result<(Options, Box<dyn Engine>)> {
     let (engine, device) = engine::open(
         options.device,
@@ -437,7 +430,7 @@ fn open(options: Options) -> Result<(Options, Box<dyn Engine>)> {
 mod tests {
     use super::*;
     use crate::architecture::{Activation, Pooling};
-    use crate::engine::Seen;
+    use crate::batch::Seen;
     use crate::optimizer::Rule;
     use candle_core::Device;
     use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,9 +1,9 @@
 //! The weights: flat f32 vectors, the named tensors as views of them, and how they are first drawn.
 
 use crate::architecture::Architecture;
-use crate::engine::Values;
 use crate::error;
 use crate::unique::Unique;
+use crate::values::Values;
 use candle_core::{Result, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -7,13 +7,15 @@
 //! on thread pools that candle makes once a process; they do not survive fork(), so a child of a process
 //! that used them is refused rather than left hanging.
 
-use super::{Engine, Images, Normalization, Order, Pixels, Seen, Values, argmax, chunks};
+use super::interface::{self, Engine};
 use crate::architecture::Architecture;
+use crate::batch::{Images, Normalization, Order, Pixels, Seen, argmax, chunks};
 use crate::error::{Code, Error, Result};
 use crate::network;
 use crate::optimizer::Step;
 use crate::parameters::Weights;
 use crate::unique::Unique;
+use crate::values::Values;
 use candle_core::{DType, Device, Tensor};
 use std::ops::Range;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -176,5 +178,5 @@ impl Engine for CandleEngine {
 fn refuse_forked_child() -> Result<()> {
     static OWNER: OnceLock<u32> = OnceLock::new();
     let stayed = " after lenet's first computation; candle's threads stayed there";
-    super::refuse_forked_child(&OWNER, stayed)
+    interface::refuse_forked_child(&OWNER, stayed)
 }

@@ -1,28 +1,33 @@
-//! How a batch is computed. The rooms above ask an `Engine` for logits, or for loss and gradient,
-//! and know neither the device nor the kernels.
+//! How a batch is computed: which engine a device gets. The rooms above ask an `Engine` for logits, or for
+//! loss and gradient, and know neither the device nor the kernels.
+//!
+//! No file here imports one above it (tests/house.rs):
+//!
+//! | room | concern |
+//! | --- | --- |
+//! | `remote` | an engine in another shared library, the plugin: CUDA, which not every host has |
+//! | `fused` | the engine for CPUs: forward and backward in the cache |
+//! | `candle` | candle's operations on any of its devices, and what the others are compared with |
+//! | `interface` | what every engine can do |
 
 mod candle;
 mod fused;
-mod values;
+mod interface;
+mod remote;
 
 pub use self::candle::CandleEngine;
 #[cfg(feature = "kernel-benches")]
 pub use fused::benched;
-pub use fused::threads::THREAD_NAME;
-pub use values::Values;
+pub use interface::Engine;
 
 use crate::architecture::Architecture;
+use crate::batch::Normalization;
 use crate::error::{Code, Error, Result};
-use crate::optimizer::Step;
-use crate::parameters::Weights;
-use crate::plugin;
-use crate::unique::Unique;
 use candle_core::Device;
 use fused::FusedEngine;
 use pulp::Arch;
 use std::ffi::{CStr, OsString};
-use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 /// A device as the caller asks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,155 +36,6 @@ pub enum DeviceChoice {
     Cuda,
     /// CUDA where it can be had, else the CPU.
     Auto,
-}
-
-/// What the network sees of a pixel: (pixel - mean) / std.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Normalization {
-    pub mean: f64,
-    pub std: f64,
-}
-
-impl Normalization {
-    fn is_identity(self) -> bool {
-        (self.mean, self.std) == (0.0, 1.0)
-    }
-
-    fn of(self, pixel: f32) -> f32 {
-        (pixel - self.mean as f32) / self.std as f32
-    }
-}
-
-/// Images of one size, row-major, one behind the other.
-#[derive(Clone, Copy)]
-pub enum Pixels<'a> {
-    Float(&'a [f32]),
-    /// Bytes 0..=255 that stand for byte / 255.
-    Byte(&'a [u8]),
-}
-
-/// A batch of images where they lie, in their order or picked by `order`: an engine converts them
-/// while it loads them, so no copy of the batch is made before.
-#[derive(Clone, Copy)]
-pub struct Images<'a> {
-    pub pixels: Pixels<'a>,
-    /// Pixels of one image.
-    pub size: usize,
-    /// None: all of them as they lie.
-    pub order: Option<Order<'a>>,
-}
-
-/// A batch picked from a dataset.
-#[derive(Clone, Copy)]
-pub struct Order<'a> {
-    /// The images of the batch, as indices into the dataset's pixels.
-    pub indices: &'a [u32],
-    /// The dataset's number: an engine with memory of its own copies a dataset there once.
-    pub dataset: Unique,
-}
-
-impl<'a> Pixels<'a> {
-    fn part(self, range: Range<usize>) -> Self {
-        match self {
-            Pixels::Float(pixels) => Pixels::Float(&pixels[range]),
-            Pixels::Byte(pixels) => Pixels::Byte(&pixels[range]),
-        }
-    }
-}
-
-impl<'a> Images<'a> {
-    pub fn count(&self) -> usize {
-        match (self.order, self.pixels) {
-            (Some(order), _) => order.indices.len(),
-            (None, Pixels::Float(pixels)) => pixels.len() / self.size,
-            (None, Pixels::Byte(pixels)) => pixels.len() / self.size,
-        }
-    }
-
-    /// The images of the batch in this range.
-    pub fn part(&self, range: Range<usize>) -> Images<'a> {
-        match self.order {
-            Some(order) => {
-                let order = Some(Order { indices: &order.indices[range], ..order });
-                Images { order, ..*self }
-            }
-            None => {
-                let pixels = self.pixels.part(range.start * self.size..range.end * self.size);
-                Images { pixels, ..*self }
-            }
-        }
-    }
-
-    /// Where the pixels of image `i` of the batch begin.
-    fn start(&self, i: usize) -> usize {
-        self.order.map_or(i, |order| order.indices[i] as usize) * self.size
-    }
-
-    /// Refuses those in this range of which a pixel is not finite; `width` is that of an image.
-    #[inline(always)]
-    fn check_finite(&self, range: Range<usize>, width: usize) -> Result<()> {
-        let Pixels::Float(pixels) = self.pixels else { return Ok(()) };
-        for i in range {
-            let image = &pixels[self.start(i)..][..self.size];
-            if let Some(at) = first_not_finite(image) {
-                let (value, row, column) = (image[at], at / width, at % width);
-                let message = format!("images[{i}] is {value} at row {row}, column {column}");
-                return Err(Error::new(Code::NonFinite, message));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What a pass forward and backward over a batch sees.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Seen {
-    /// Mean softmax cross-entropy over the batch.
-    pub loss: f64,
-    /// Images whose largest logit is that of their label.
-    pub correct: usize,
-}
-
-/// Computes; owns no weights, but says where they are. Labels are below the class count: the model has
-/// checked them. Pixels that are not finite an engine refuses itself, when it loads them.
-pub trait Engine: Send + Sync {
-    /// Takes rows of floats, all of one length, to where this engine computes.
-    fn upload(&self, rows: &[&[f32]]) -> Result<Values>;
-
-    /// The weights of another engine for this one: the same where both compute in one place.
-    fn adopt(&self, weights: &Arc<Weights>) -> Result<Arc<Weights>> {
-        let rows = weights.values().rows()?;
-        let rows: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
-        Ok(Arc::new(Weights::new(weights.architecture(), self.upload(&rows)?)))
-    }
-
-    /// Writes the logits of `images[range]`, (range, classes).
-    fn logits(
-        &self,
-        weights: &Weights,
-        images: &Images,
-        range: Range<usize>,
-        out: &mut [f32],
-    ) -> Result<()>;
-
-    /// Writes the gradient of the batch's mean loss, one row, flat like the parameters. `labels[i]`
-    /// belongs to image i of the batch.
-    fn gradient(
-        &self,
-        weights: &Weights,
-        images: &Images,
-        labels: &[u8],
-        gradient: &Values,
-    ) -> Result<Seen>;
-
-    /// Writes the weights after a step; says whether all are finite.
-    fn step(
-        &self,
-        step: Step,
-        now: &Weights,
-        gradient: &Values,
-        next: &mut Weights,
-    ) -> Result<bool>;
 }
 
 /// How a CPU computes.
@@ -250,8 +106,8 @@ pub fn description() -> &'static CStr {
 pub fn device_count(choice: DeviceChoice) -> u32 {
     match choice {
         DeviceChoice::Cpu => 1,
-        DeviceChoice::Cuda => plugin::device_count().unwrap_or(0),
-        DeviceChoice::Auto => plugin::device_count().unwrap_or(0).max(1),
+        DeviceChoice::Cuda => remote::device_count().unwrap_or(0),
+        DeviceChoice::Auto => remote::device_count().unwrap_or(0).max(1),
     }
 }
 
@@ -264,7 +120,7 @@ pub fn open(
     normalization: Normalization,
 ) -> Result<(Box<dyn Engine>, DeviceChoice)> {
     let cuda = || {
-        let engine = plugin::open(index, architecture, normalization)?;
+        let engine = remote::open(index, architecture, normalization)?;
         Ok((engine, DeviceChoice::Cuda))
     };
     let cpu = || Ok((CpuEngine::chosen()?.open(num_threads, normalization), DeviceChoice::Cpu));
@@ -277,44 +133,4 @@ pub fn open(
         )),
         DeviceChoice::Cpu => cpu(),
     }
-}
-
-/// Refuses a child of the process that was the first to come here with this `owner`; `stayed` says
-/// what is there and not here.
-pub fn refuse_forked_child(owner: &OnceLock<u32>, stayed: &str) -> Result<()> {
-    let process = std::process::id();
-    let owner = *owner.get_or_init(|| process);
-    if owner == process {
-        return Ok(());
-    }
-    Err(Error::new(Code::Forked, format!("process {process} was forked from {owner}{stayed}")))
-}
-
-/// The range in pieces of `size`, the last one perhaps smaller.
-fn chunks(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> {
-    let end = range.end;
-    range.step_by(size).map(move |start| start..end.min(start + size))
-}
-
-/// The index of the first value that is infinite or not a number; inlined, so that a kernel's vectors are
-/// used for it.
-#[inline(always)]
-pub fn first_not_finite(values: &[f32]) -> Option<usize> {
-    // Blocks without a way out in the middle, which the compiler makes vectors of.
-    const BLOCK: usize = 256;
-    let bad = |block: &[f32]| block.iter().fold(false, |bad, x| bad | !x.is_finite());
-    let block = values.chunks(BLOCK).position(bad)?;
-    let within = values[block * BLOCK..].iter().position(|x| !x.is_finite())?;
-    Some(block * BLOCK + within)
-}
-
-/// Index of the largest logit, the first one among equals.
-pub fn argmax(logits: &[f32]) -> usize {
-    let mut best = 0;
-    for (class, logit) in logits.iter().enumerate() {
-        if *logit > logits[best] {
-            best = class;
-        }
-    }
-    best
 }

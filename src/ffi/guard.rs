@@ -1,22 +1,14 @@
-//! The fence: a failure becomes a status and a message, a panic becomes INTERNAL, and neither is
-//! ever printed or leaves the library.
+//! What every exported function runs in: a failure becomes a status and a message, and a panic, by way of
+//! `fence`, the failure INTERNAL.
 
-use super::float_environment;
 use super::types::lenet_status;
-use crate::engine::THREAD_NAME;
-use crate::error::{Code, Error, Result};
-use crate::failpoint;
-use std::any::Any;
-use std::cell::{Cell, RefCell};
+use crate::error::Result;
+use crate::fence::catch;
+use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char};
-use std::panic::{self, AssertUnwindSafe};
-use std::sync::Once;
 
 thread_local! {
     static LAST_ERROR: RefCell<CString> = RefCell::default();
-    /// Whether this thread is inside a fence, and where a panic in it came from.
-    static INSIDE: Cell<bool> = const { Cell::new(false) };
-    static PANIC_PLACE: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
 /// Runs the body of an exported function.
@@ -41,49 +33,6 @@ pub fn fence_or<T>(otherwise: T, body: impl FnOnce() -> Result<T>) -> T {
     }
 }
 
-/// Runs what must neither panic through nor print.
-pub fn catch<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
-    let _inside = float_environment::Inside::enter();
-    silence_panics();
-    // A progress callback may call back into the library: fences nest.
-    let outer = INSIDE.replace(true);
-    // What a panic may have left half-done is either dropped with the call's own values or guarded
-    // by the model's turn, which is then poisoned.
-    let result = panic::catch_unwind(AssertUnwindSafe(|| {
-        failpoint::point();
-        body()
-    }));
-    INSIDE.set(outer);
-    result.unwrap_or_else(|payload| {
-        let place = PANIC_PLACE.take();
-        let message = format!("internal failure at {place}: {}", panic_message(&*payload));
-        Err(Error::new(Code::Internal, message))
-    })
-}
-
-/// Rust's default hook prints panics to stderr. Ours is silent on threads inside a fence, where it
-/// notes the place, and on those that compute for them; others (a Rust host that links this crate)
-/// keep the hook that was there.
-fn silence_panics() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let previous = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            if INSIDE.get() {
-                let place = info.location().map(ToString::to_string).unwrap_or_default();
-                PANIC_PLACE.set(place);
-            } else if std::thread::current().name() != Some(THREAD_NAME) {
-                previous(info);
-            }
-        }));
-    });
-}
-
-fn panic_message(payload: &(dyn Any + Send)) -> &str {
-    let text = payload.downcast_ref::<&str>().copied();
-    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
-}
-
 fn set_last_error(message: &str) {
     // A NUL byte can only come from a path or a file's tensor name.
     let message = CString::new(message.replace('\0', "\u{fffd}")).unwrap_or_default();
@@ -99,6 +48,7 @@ pub fn last_error() -> *const c_char {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Code;
 
     #[test]
     fn a_panic_becomes_internal_and_says_where() {

@@ -1,5 +1,5 @@
 //! Every function of the C API, in the header's order: check the arguments, call, turn the result
-//! into a status. The only room that knows C exists, and one of the few with `unsafe`.
+//! into a status. With `plugin` and its table the only room that knows C exists, and one of the few with `unsafe`.
 //!
 //! The documentation comments of `types.rs` and of the function files become `include/lenet.h`
 //! (build.rs), so they speak to a C programmer. What a pointer must be is said there; the pattern on
@@ -17,7 +17,6 @@
 
 mod check;
 mod data;
-mod float_environment;
 mod guard;
 mod library;
 mod model;
@@ -27,7 +26,6 @@ mod types;
 mod usage;
 
 pub use data::*;
-pub(crate) use guard::catch;
 pub use library::*;
 pub use model::*;
 pub use parameters::*;

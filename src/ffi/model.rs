@@ -5,7 +5,7 @@ use super::guard::fence;
 use super::library::DEVICES;
 use super::types::*;
 use crate::architecture::{Activation, Architecture, Pooling};
-use crate::engine::Normalization;
+use crate::batch::Normalization;
 use crate::error::{Code, Error, Result};
 use crate::model::{Model, Options};
 use crate::optimizer::{Optimizer, Rule};

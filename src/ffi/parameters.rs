@@ -4,7 +4,7 @@ use super::check::*;
 use super::guard::{fence, fence_or};
 use super::train::read_batch;
 use super::types::*;
-use crate::engine::Pixels;
+use crate::batch::Pixels;
 
 /// The number of parameters, which is the length of the flat vectors below: conv1.weight,
 /// conv1.bias, conv2, fc1, fc2, fc3.weight, fc3.bias, each row-major with PyTorch's axes. 61706 for

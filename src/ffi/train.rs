@@ -1,11 +1,11 @@
 //! Training.
 
 use super::check::*;
-use super::float_environment::Outside;
 use super::guard::fence;
 use super::types::*;
-use crate::engine::Pixels;
+use crate::batch::Pixels;
 use crate::error::{Error, Result};
+use crate::fence::float_environment::Outside;
 use crate::fit::{Event, FitOptions, Progress, fit};
 use crate::model::{Model, image_elements};
 use std::ffi::c_void;

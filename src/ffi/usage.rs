@@ -3,7 +3,7 @@
 use super::check::*;
 use super::guard::fence;
 use super::types::*;
-use crate::engine::Pixels;
+use crate::batch::Pixels;
 use crate::error::Result;
 use crate::fit::evaluate;
 use crate::model::image_elements;

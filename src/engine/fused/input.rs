@@ -2,7 +2,7 @@
 
 use super::kernels::avx512;
 use crate::architecture::CONV1_PADDING;
-use crate::engine::{Images, Normalization, Pixels};
+use crate::batch::{Images, Normalization, Pixels};
 use pulp::{Simd, bytemuck};
 
 /// Lanes of the longest vectors.

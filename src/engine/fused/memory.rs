@@ -3,8 +3,8 @@
 
 #![allow(unsafe_code)]
 
+use crate::allocation::reserve;
 use crate::error::Result;
-use crate::model::reserve;
 use pulp::bytemuck::{Pod, Zeroable, cast_slice, cast_slice_mut};
 use std::mem;
 

@@ -23,7 +23,7 @@ mod passes;
 mod pooling;
 mod single;
 mod step;
-pub mod threads;
+mod threads;
 mod tile;
 mod winograd;
 
@@ -43,11 +43,13 @@ pub mod benched {
     pub use crate::architecture::{Activation, Architecture, Pooling};
 }
 
-use super::{Engine, Images, Normalization, Seen, Values};
+use super::interface::Engine;
+use crate::batch::{Images, Normalization, Seen};
 use crate::error::{Code, Error, Result};
 use crate::optimizer::Step;
 use crate::parameters::Weights;
 use crate::stock::Stock;
+use crate::values::Values;
 use candle_core::{CpuStorage, Device, InplaceOp2, InplaceOp3, Layout, Storage};
 use gradient::LossAndGradient;
 use input::Loader;
@@ -262,8 +264,8 @@ fn every_level() -> Vec<Arch> {
 mod tests {
     use super::*;
     use crate::architecture::{Activation, Architecture, Pooling};
+    use crate::batch::{Pixels, argmax};
     use crate::engine::candle::CandleEngine;
-    use crate::engine::{Pixels, argmax};
     use crate::network;
     use crate::parameters::{Parameters, xavier};
     use candle_core::{DType, Tensor};

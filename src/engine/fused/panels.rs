@@ -7,7 +7,7 @@ use super::convolution::SUMS;
 use super::kernels::{OUTPUTS, avx512};
 use super::memory::{Memory, take};
 use crate::architecture::Architecture;
-use crate::engine::Seen;
+use crate::batch::Seen;
 use crate::error::Result;
 use pulp::{Simd, bytemuck};
 use std::ops::Range;

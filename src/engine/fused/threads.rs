@@ -10,6 +10,7 @@
 
 #![allow(unsafe_code)]
 
+use crate::fence::THREAD_NAME;
 use pulp::{Simd, WithSimd};
 use std::any::Any;
 use std::mem;
@@ -18,9 +19,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-
-/// By which the panic hook knows our threads.
-pub const THREAD_NAME: &str = "lenet";
 
 /// How long a thread looks for a change before it sleeps. To be woken costs some 50 us, so this is
 /// worth it for callers that come back soon, and an idle model is soon at rest.

@@ -1,15 +1,45 @@
-//! The side of the host: an engine that lets the plugin compute.
+//! An engine in another shared library, the plugin, so that no host must have what only that one needs.
+//!
+//! A CUDA build of candle does not load where there is no driver, so it cannot be the library that
+//! every program links. It is one of its own, `liblenet_cuda.so.1`: this same source, built with the
+//! feature `cuda`. `find` loads it when a model first asks for a GPU, and this engine lets it compute, by way
+//! of `plugin_abi`; `plugin` is what answers there. Weights and gradients stay on the other side; batches,
+//! logits, losses and errors cross.
 //!
 //! What belongs to a GPU does not survive fork(): a child gets `Forked`, and what it frees is left to
 //! its end.
 
-use super::find::plugin;
-use super::table::{Batch, Failure, Handle, SeenThere, Settings, Status, StepThere, Table};
+#![allow(unsafe_code)]
+
+#[cfg(not(feature = "cuda"))]
+mod find;
+
+/// A library with the GPUs built in needs no other: its own entry leads to the table.
+#[cfg(feature = "cuda")]
+mod find {
+    use crate::error::Result;
+    use crate::plugin_abi::Table;
+
+    unsafe extern "C" {
+        fn lenet_plugin() -> *const Table;
+    }
+
+    pub fn plugin() -> Result<&'static Table> {
+        // SAFETY: defined in this library; what it gives is there for ever.
+        Ok(unsafe { &*lenet_plugin() })
+    }
+}
+
+use super::interface::{self, Engine};
 use crate::architecture::Architecture;
-use crate::engine::{self, Engine, Images, Normalization, Seen, Values};
+use crate::batch::{Images, Normalization, Seen};
 use crate::error::{Code, Error, Result};
 use crate::optimizer::Step;
 use crate::parameters::Weights;
+use crate::plugin_abi::{Batch, Failure, Handle, SeenThere, Settings, Status, StepThere, Table};
+use crate::values::{Elsewhere, Values};
+use find::plugin;
+use std::any::Any;
 use std::fmt;
 use std::ops::Range;
 use std::ptr::null_mut;
@@ -24,7 +54,7 @@ fn table() -> Result<&'static Table> {
 
 fn refuse_forked_child() -> Result<()> {
     static OWNER: OnceLock<u32> = OnceLock::new();
-    engine::refuse_forked_child(&OWNER, ", which has the GPU")
+    interface::refuse_forked_child(&OWNER, ", which has the GPU")
 }
 
 /// GPUs that `open` would accept, or why there is none.
@@ -48,7 +78,7 @@ pub fn open(
         (_, 0) => unavailable("LENET_DEVICE_CUDA: the driver sees no GPU".into()),
         (Ok(number), count) if number < count => {
             let there = There::open(table()?, number, architecture, normalization)?;
-            Ok(Box::new(PluginEngine(Arc::new(there))))
+            Ok(Box::new(RemoteEngine(Arc::new(there))))
         }
         (_, count) => {
             unavailable(format!("device_index is {index}; there are {count} GPUs, numbered from 0"))
@@ -110,29 +140,29 @@ impl Drop for There {
 }
 
 /// Values on the other side.
-pub struct PluginValues {
+struct RemoteValues {
     there: Arc<There>,
     handle: Handle,
     rows: usize,
 }
 
 // SAFETY: as for `There`.
-unsafe impl Send for PluginValues {}
+unsafe impl Send for RemoteValues {}
 // SAFETY: as for `There`.
-unsafe impl Sync for PluginValues {}
+unsafe impl Sync for RemoteValues {}
 
-impl fmt::Debug for PluginValues {
+impl fmt::Debug for RemoteValues {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} rows in a plugin", self.rows)
     }
 }
 
-impl PluginValues {
-    pub fn count(&self) -> usize {
+impl Elsewhere for RemoteValues {
+    fn count(&self) -> usize {
         self.rows
     }
 
-    pub fn row(&self, i: usize) -> Result<Vec<f32>> {
+    fn row(&self, i: usize) -> Result<Vec<f32>> {
         let mut row = vec![0.0f32; self.there.length];
         self.there.call(|table, engine, failure| {
             // SAFETY: values of this engine, room for one of their rows.
@@ -142,7 +172,7 @@ impl PluginValues {
     }
 }
 
-impl Drop for PluginValues {
+impl Drop for RemoteValues {
     fn drop(&mut self) {
         // In a forked child it fails, and there is nothing to free.
         let _ = self.there.call(|table, engine, _| {
@@ -153,19 +183,21 @@ impl Drop for PluginValues {
     }
 }
 
-struct PluginEngine(Arc<There>);
+struct RemoteEngine(Arc<There>);
 
-impl PluginEngine {
+impl RemoteEngine {
     /// What values of this engine are there.
     fn handle(values: &Values) -> Result<Handle> {
-        match values {
-            Values::Plugin(values) => Ok(values.handle),
-            Values::Tensor(_) => Err(Error::new(Code::Internal, "a plugin is given a tensor")),
-        }
+        let own = match values {
+            Values::Elsewhere(values) => (&**values as &dyn Any).downcast_ref::<RemoteValues>(),
+            Values::Tensor(_) => None,
+        };
+        let foreign = || Error::new(Code::Internal, "a plugin is given another engine's values");
+        own.map(|values| values.handle).ok_or_else(foreign)
     }
 }
 
-impl Engine for PluginEngine {
+impl Engine for RemoteEngine {
     fn upload(&self, rows: &[&[f32]]) -> Result<Values> {
         let flat = rows.concat();
         let mut handle = null_mut();
@@ -174,7 +206,7 @@ impl Engine for PluginEngine {
             unsafe { (table.upload)(engine, flat.as_ptr(), rows.len(), &mut handle, failure) }
         })?;
         let there = Arc::clone(&self.0);
-        Ok(Values::Plugin(PluginValues { there, handle, rows: rows.len() }))
+        Ok(Values::Elsewhere(Box::new(RemoteValues { there, handle, rows: rows.len() })))
     }
 
     fn logits(
@@ -235,7 +267,8 @@ impl Engine for PluginEngine {
 mod tests {
     use super::*;
     use crate::architecture::{Activation, Pooling};
-    use crate::engine::{CandleEngine, Order, Pixels};
+    use crate::batch::{Order, Pixels};
+    use crate::engine::CandleEngine;
     use crate::optimizer::{Optimizer, Rule};
     use crate::parameters::xavier;
     use crate::plugin::on_cpu;
@@ -290,7 +323,7 @@ mod tests {
         {
             let architecture = Architecture::new(16, 20, 3, activation, pooling).unwrap();
             let there = There::open(table, 1, architecture, normalization).unwrap();
-            let there = PluginEngine(Arc::new(there));
+            let there = RemoteEngine(Arc::new(there));
             let here = CandleEngine::new(Device::Cpu, normalization);
             let (there, here) = (&there as &dyn Engine, &here as &dyn Engine);
             let [there, here] = [there, here].map(|e| use_everything(e, architecture).unwrap());

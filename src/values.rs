@@ -1,15 +1,24 @@
 //! Rows of floats where the engine that computes with them keeps them.
 
 use crate::error::{Code, Error, Result};
-use crate::plugin::PluginValues;
 use candle_core::{Device, Tensor};
+use std::any::Any;
+use std::fmt::Debug;
 
 /// Rows of one length.
 #[derive(Debug)]
 pub enum Values {
     /// (rows, length), contiguous.
     Tensor(Tensor),
-    Plugin(PluginValues),
+    /// Where only their engine can reach them.
+    Elsewhere(Box<dyn Elsewhere>),
+}
+
+/// Rows that only one engine knows how to read, which finds its own again as `Any`.
+pub trait Elsewhere: Any + Debug + Send + Sync {
+    fn count(&self) -> usize;
+
+    fn row(&self, i: usize) -> Result<Vec<f32>>;
 }
 
 impl Values {
@@ -22,14 +31,14 @@ impl Values {
     pub fn row(&self, i: usize) -> Result<Vec<f32>> {
         match self {
             Values::Tensor(tensor) => Ok(tensor.get(i)?.to_vec1()?),
-            Values::Plugin(values) => values.row(i),
+            Values::Elsewhere(values) => values.row(i),
         }
     }
 
     pub fn rows(&self) -> Result<Vec<Vec<f32>>> {
         let count = match self {
             Values::Tensor(tensor) => tensor.dim(0)?,
-            Values::Plugin(values) => values.count(),
+            Values::Elsewhere(values) => values.count(),
         };
         (0..count).map(|i| self.row(i)).collect()
     }
@@ -38,9 +47,7 @@ impl Values {
     pub fn tensor(&self) -> Result<&Tensor> {
         match self {
             Values::Tensor(tensor) => Ok(tensor),
-            Values::Plugin(_) => {
-                Err(Error::new(Code::Internal, "values of a plugin are no tensor"))
-            }
+            Values::Elsewhere(_) => Err(Error::new(Code::Internal, "these values are no tensor")),
         }
     }
 }

@@ -1,12 +1,14 @@
-//! What crosses: a table of C functions, and what they take.
+//! What crosses between this library and its plugin: a table of C functions, and what they take.
 //!
 //! Every function but those that free says how it went by a status of the C API, 0 for success; on
 //! failure it fills in `failure`, writes no other output and changes nothing. Pointers lead to what
 //! the other side has made or to as many elements as are said. One engine's functions are not
 //! called at the same time.
 
+#![allow(unsafe_code)]
+
 use crate::architecture::{Activation, Architecture, Pooling};
-use crate::engine::{Images, Normalization, Order, Pixels};
+use crate::batch::{Images, Normalization, Order, Pixels};
 use crate::error::{Code, Error, Result};
 use crate::optimizer::{Optimizer, Rule, Step};
 use crate::unique::Unique;

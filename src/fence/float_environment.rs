@@ -2,6 +2,8 @@
 //! rounding to nearest, denormals as they are, no traps. A host may have set another one. So every
 //! call computes in the default, as do the threads that are made in it, and gives the host's back.
 
+#![allow(unsafe_code)]
+
 use std::cell::Cell;
 
 /// A CPU's control and status register.

@@ -1,8 +1,8 @@
 //! Where the plugin is: beside the library or program that this code is in, else where the loader
 //! looks. It is loaded once, when a model first asks for a GPU, and stays.
 
-use super::table::{Table, VERSION};
 use crate::error::{Code, Error, Result};
+use crate::plugin_abi::{Table, VERSION};
 use std::ffi::{CStr, CString, OsStr, c_void};
 use std::mem::{self, MaybeUninit};
 use std::os::unix::ffi::OsStrExt;

@@ -1,13 +1,16 @@
-//! The side that has the GPU: candle's engine behind the table.
+//! The plugin: candle's engine behind the table of functions by which another lenet, which `engine::remote` is
+//! in, lets it compute. Built with the feature `cuda` it has the GPUs.
 
-use super::table::{
-    Batch, Failure, Handle, SeenThere, Settings, Status, StepThere, Table, VERSION,
-};
+#![allow(unsafe_code)]
+
 use crate::architecture::Architecture;
 use crate::engine::{CandleEngine, Engine};
 use crate::error::Result;
-use crate::ffi;
+use crate::fence;
 use crate::parameters::Weights;
+use crate::plugin_abi::{
+    Batch, Failure, Handle, SeenThere, Settings, Status, StepThere, Table, VERSION,
+};
 use candle_core::Device;
 use std::ffi::c_void;
 use std::slice;
@@ -64,7 +67,7 @@ struct Served {
 /// # Safety
 /// `failure` is the caller's.
 unsafe fn answer(failure: *mut Failure, body: impl FnOnce() -> Result<()>) -> Status {
-    match ffi::catch(body) {
+    match fence::catch(body) {
         Ok(()) => 0,
         Err(error) => {
             // SAFETY: as above.
@@ -94,7 +97,7 @@ unsafe fn values<'a>(values: Handle) -> &'a Weights {
 /// A `T` that was boxed, and its last use.
 unsafe fn dispose<T>(handle: Handle) {
     // A failure to free has nobody to be told.
-    let _ = ffi::catch(|| {
+    let _ = fence::catch(|| {
         // SAFETY: as above.
         drop(unsafe { Box::from_raw(handle.cast::<T>()) });
         Ok(())
@@ -247,7 +250,7 @@ unsafe extern "C" fn step(
 mod cuda {
     use super::{Devices, table};
     use crate::error::{Code, Error, Result};
-    use crate::plugin::table::Table;
+    use crate::plugin_abi::Table;
     use candle_core::Device;
     use candle_core::cuda_backend::cudarc::driver::CudaContext;
 
@@ -271,7 +274,7 @@ mod cuda {
         }
     }
 
-    pub static GPUS: Table = table::<Gpus>();
+    static GPUS: Table = table::<Gpus>();
 
     /// What liblenet looks for.
     #[unsafe(no_mangle)]
@@ -279,6 +282,3 @@ mod cuda {
         &GPUS
     }
 }
-
-#[cfg(feature = "cuda")]
-pub use cuda::GPUS;

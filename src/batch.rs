@@ -1,0 +1,142 @@
+//! What passes through an engine: a batch of images where they lie, how their pixels are seen, and what was
+//! seen of them. No room knows more words than these to speak of data.
+
+use crate::error::{Code, Error, Result};
+use crate::unique::Unique;
+use std::ops::Range;
+
+/// What the network sees of a pixel: (pixel - mean) / std.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Normalization {
+    pub mean: f64,
+    pub std: f64,
+}
+
+impl Normalization {
+    pub fn is_identity(self) -> bool {
+        (self.mean, self.std) == (0.0, 1.0)
+    }
+
+    pub fn of(self, pixel: f32) -> f32 {
+        (pixel - self.mean as f32) / self.std as f32
+    }
+}
+
+/// Images of one size, row-major, one behind the other.
+#[derive(Clone, Copy)]
+pub enum Pixels<'a> {
+    Float(&'a [f32]),
+    /// Bytes 0..=255 that stand for byte / 255.
+    Byte(&'a [u8]),
+}
+
+/// A batch of images where they lie, in their order or picked by `order`: an engine converts them
+/// while it loads them, so no copy of the batch is made before.
+#[derive(Clone, Copy)]
+pub struct Images<'a> {
+    pub pixels: Pixels<'a>,
+    /// Pixels of one image.
+    pub size: usize,
+    /// None: all of them as they lie.
+    pub order: Option<Order<'a>>,
+}
+
+/// A batch picked from a dataset.
+#[derive(Clone, Copy)]
+pub struct Order<'a> {
+    /// The images of the batch, as indices into the dataset's pixels.
+    pub indices: &'a [u32],
+    /// The dataset's number: an engine with memory of its own copies a dataset there once.
+    pub dataset: Unique,
+}
+
+impl<'a> Pixels<'a> {
+    fn part(self, range: Range<usize>) -> Self {
+        match self {
+            Pixels::Float(pixels) => Pixels::Float(&pixels[range]),
+            Pixels::Byte(pixels) => Pixels::Byte(&pixels[range]),
+        }
+    }
+}
+
+impl<'a> Images<'a> {
+    pub fn count(&self) -> usize {
+        match (self.order, self.pixels) {
+            (Some(order), _) => order.indices.len(),
+            (None, Pixels::Float(pixels)) => pixels.len() / self.size,
+            (None, Pixels::Byte(pixels)) => pixels.len() / self.size,
+        }
+    }
+
+    /// The images of the batch in this range.
+    pub fn part(&self, range: Range<usize>) -> Images<'a> {
+        match self.order {
+            Some(order) => {
+                let order = Some(Order { indices: &order.indices[range], ..order });
+                Images { order, ..*self }
+            }
+            None => {
+                let pixels = self.pixels.part(range.start * self.size..range.end * self.size);
+                Images { pixels, ..*self }
+            }
+        }
+    }
+
+    /// Where the pixels of image `i` of the batch begin.
+    pub fn start(&self, i: usize) -> usize {
+        self.order.map_or(i, |order| order.indices[i] as usize) * self.size
+    }
+
+    /// Refuses those in this range of which a pixel is not finite; `width` is that of an image.
+    #[inline(always)]
+    pub fn check_finite(&self, range: Range<usize>, width: usize) -> Result<()> {
+        let Pixels::Float(pixels) = self.pixels else { return Ok(()) };
+        for i in range {
+            let image = &pixels[self.start(i)..][..self.size];
+            if let Some(at) = first_not_finite(image) {
+                let (value, row, column) = (image[at], at / width, at % width);
+                let message = format!("images[{i}] is {value} at row {row}, column {column}");
+                return Err(Error::new(Code::NonFinite, message));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a pass forward and backward over a batch sees.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    /// Mean softmax cross-entropy over the batch.
+    pub loss: f64,
+    /// Images whose largest logit is that of their label.
+    pub correct: usize,
+}
+
+/// The range in pieces of `size`, the last one perhaps smaller.
+pub fn chunks(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> {
+    let end = range.end;
+    range.step_by(size).map(move |start| start..end.min(start + size))
+}
+
+/// The index of the first value that is infinite or not a number; inlined, so that a kernel's vectors are
+/// used for it.
+#[inline(always)]
+pub fn first_not_finite(values: &[f32]) -> Option<usize> {
+    // Blocks without a way out in the middle, which the compiler makes vectors of.
+    const BLOCK: usize = 256;
+    let bad = |block: &[f32]| block.iter().fold(false, |bad, x| bad | !x.is_finite());
+    let block = values.chunks(BLOCK).position(bad)?;
+    let within = values[block * BLOCK..].iter().position(|x| !x.is_finite())?;
+    Some(block * BLOCK + within)
+}
+
+/// Index of the largest logit, the first one among equals.
+pub fn argmax(logits: &[f32]) -> usize {
+    let mut best = 0;
+    for (class, logit) in logits.iter().enumerate() {
+        if *logit > logits[best] {
+            best = class;
+        }
+    }
+    best
+}

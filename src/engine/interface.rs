@@ -1,0 +1,62 @@
+//! What every engine can do, and what engines have in common.
+
+use crate::batch::{Images, Seen};
+use crate::error::{Code, Error, Result};
+use crate::optimizer::Step;
+use crate::parameters::Weights;
+use crate::values::Values;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+/// Computes; owns no weights, but says where they are. Labels are below the class count: the model has
+/// checked them. Pixels that are not finite an engine refuses itself, when it loads them.
+pub trait Engine: Send + Sync {
+    /// Takes rows of floats, all of one length, to where this engine computes.
+    fn upload(&self, rows: &[&[f32]]) -> Result<Values>;
+
+    /// The weights of another engine for this one: the same where both compute in one place.
+    fn adopt(&self, weights: &Arc<Weights>) -> Result<Arc<Weights>> {
+        let rows = weights.values().rows()?;
+        let rows: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
+        Ok(Arc::new(Weights::new(weights.architecture(), self.upload(&rows)?)))
+    }
+
+    /// Writes the logits of `images[range]`, (range, classes).
+    fn logits(
+        &self,
+        weights: &Weights,
+        images: &Images,
+        range: Range<usize>,
+        out: &mut [f32],
+    ) -> Result<()>;
+
+    /// Writes the gradient of the batch's mean loss, one row, flat like the parameters. `labels[i]`
+    /// belongs to image i of the batch.
+    fn gradient(
+        &self,
+        weights: &Weights,
+        images: &Images,
+        labels: &[u8],
+        gradient: &Values,
+    ) -> Result<Seen>;
+
+    /// Writes the weights after a step; says whether all are finite.
+    fn step(
+        &self,
+        step: Step,
+        now: &Weights,
+        gradient: &Values,
+        next: &mut Weights,
+    ) -> Result<bool>;
+}
+
+/// Refuses a child of the process that was the first to come here with this `owner`; `stayed` says
+/// what is there and not here.
+pub fn refuse_forked_child(owner: &OnceLock<u32>, stayed: &str) -> Result<()> {
+    let process = std::process::id();
+    let owner = *owner.get_or_init(|| process);
+    if owner == process {
+        return Ok(());
+    }
+    Err(Error::new(Code::Forked, format!("process {process} was forked from {owner}{stayed}")))
+}

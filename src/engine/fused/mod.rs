@@ -5,41 +5,35 @@
 //! custom operations of candle's, in place. The definition of what is computed is `network.rs` and
 //! `optimizer.rs`; the tests hold this engine to them. The result does not depend on the number of
 //! threads: what is summed is summed in the order of the images.
+//!
+//! | room | concern |
+//! | --- | --- |
+//! | `batch` | a batch cut into chunks, which threads share; the optimizer's step |
+//! | `layers` | some images through the layers, forward and back |
+//! | `kernels` | the inner loops |
+//! | `vectors` | memory, registers and lanes of vectors |
+//! | `threads` | the model's own threads |
 
-mod activations;
-mod backward;
-mod chunk;
-mod columns;
-mod convolution;
-mod geometry;
-mod gradient;
-mod input;
+mod batch;
 mod kernels;
-mod matrices;
-mod memory;
-mod nested;
-mod panels;
-mod passes;
-mod pooling;
-mod single;
-mod step;
+mod layers;
 mod threads;
-mod tile;
-mod winograd;
+mod vectors;
 
 /// For benches/kernels.rs.
 #[cfg(feature = "kernel-benches")]
 pub mod benched {
-    pub use super::activations::activate;
-    pub use super::columns::{
-        Columns, Packed, PackedTransposed, Strides, column_weights, convolution_weights,
+    pub use super::batch::panels::{PanelShape, Panels, Summand};
+    pub use super::kernels::activations::activate;
+    pub use super::kernels::correlation::{
+        Packed, PackedTransposed, column_weights, convolution_weights,
     };
-    pub use super::kernels::{linear, linear_inputs};
-    pub use super::matrices::vectors as written_vectors;
-    pub use super::memory::Memory;
-    pub use super::panels::{PanelShape, Panels, Summand};
-    pub use super::single::{correlate_outputs, dot_products};
-    pub use super::winograd::inputs as transform_inputs;
+    pub use super::kernels::linear::{linear, linear_inputs};
+    pub use super::kernels::winograd::inputs as transform_inputs;
+    pub use super::kernels::winograd_gemm::vectors as written_vectors;
+    pub use super::layers::single::{correlate_outputs, dot_products};
+    pub use super::vectors::maps::{Columns, Strides};
+    pub use super::vectors::memory::Memory;
     pub use crate::architecture::{Activation, Architecture, Pooling};
 }
 
@@ -50,15 +44,16 @@ use crate::optimizer::Step;
 use crate::parameters::Weights;
 use crate::stock::Stock;
 use crate::values::Values;
+use batch::forward::Logits;
+use batch::gradient::LossAndGradient;
+use batch::step::FusedStep;
+use batch::workspace::Workspace;
 use candle_core::{CpuStorage, Device, InplaceOp2, InplaceOp3, Layout, Storage};
-use gradient::LossAndGradient;
-use input::Loader;
-use passes::{Batch, Logits, Workspace};
+use layers::input::{Batch, Loader};
 use pulp::Arch;
 use std::cell::Cell;
 use std::ops::Range;
 use std::sync::Arc;
-use step::FusedStep;
 use threads::Pool;
 
 pub struct FusedEngine {

@@ -2,17 +2,20 @@
 //!
 //! Maps are [channel][row][column] of vectors, transformed ones as `convolution` wants them.
 
-use super::backward::ROWS1;
-use super::columns::Packed;
 use super::convolution::{ConvolutionWeights, WINDOWS, Windows, transform};
 use super::geometry::Geometry;
 use super::input::Source;
-use super::matrices;
-use super::memory::take;
-use super::pooling::pool;
-use super::winograd::POINTS;
 use crate::architecture::{CONV1_CHANNELS, CONV2_CHANNELS, KERNEL};
+use crate::engine::fused::kernels::correlation::Packed;
+use crate::engine::fused::kernels::pooling::pool;
+use crate::engine::fused::kernels::winograd::POINTS;
+use crate::engine::fused::kernels::winograd_gemm as matrices;
+use crate::engine::fused::vectors::memory::take;
 use pulp::Simd;
+
+/// Rows of the gradient before the first activation that the weights' gradient takes at a time: the
+/// height is a multiple.
+pub const ROWS1: usize = 4;
 
 type Packed2 = Packed<CONV2_CHANNELS, CONV1_CHANNELS>;
 

@@ -1,18 +1,18 @@
 //! One image at a time, for calls with too few of them to fill the lanes: the lanes hold bands of its
 //! rows in the first convolution, outputs in the second one, and inputs in the linear layers.
 
-use super::activations::activate;
 use super::chunk::{NetworkWeights, linear_sizes};
 use super::convolution::{ConvolutionWeights, WINDOWS, windows_of};
 use super::geometry::Geometry;
+use super::input::Batch;
 use super::input::Source;
-use super::kernels::{for_group_of, groups};
-use super::memory::{Memory, take};
-use super::passes::Batch;
-use super::pooling::pool;
 use super::tile::Tile;
-use super::winograd::{self, POINTS};
 use crate::architecture::{Architecture, CONV1_CHANNELS, CONV2_CHANNELS, KERNEL};
+use crate::engine::fused::kernels::activations::activate;
+use crate::engine::fused::kernels::pooling::pool;
+use crate::engine::fused::kernels::winograd::{self, POINTS};
+use crate::engine::fused::vectors::memory::{Memory, take};
+use crate::engine::fused::vectors::registers::{for_group_of, groups};
 use crate::error::Result;
 use crate::unique::Unique;
 use pulp::{Simd, bytemuck};
@@ -312,8 +312,8 @@ fn dot_products_group<S: Simd, const A: usize>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::every_level;
     use super::*;
+    use crate::engine::fused::every_level;
     use pulp::WithSimd;
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;

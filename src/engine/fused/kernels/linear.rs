@@ -1,48 +1,8 @@
-//! The inner loops: here what they have in common, and those of the linear layers. Images lie in the lanes of a vector, so each loop is the scalar algorithm on
+//! The linear layers' kernels. Images lie in the lanes of a vector, so each loop is the scalar algorithm on
 //! vectors and has no remainders; what looks like one multiplication is one for every lane.
-//!
-//! Most keep 12 sums in registers: of 16 that leaves two for the inputs and one for a weight, and nothing
-//! is spilled.
 
+use crate::engine::fused::vectors::registers::{for_group_of, groups};
 use pulp::Simd;
-use std::ops::Range;
-
-/// Whether these are the vectors of AVX-512. It has 32 registers, not 16, and its multiply-adds take a
-/// weight from where it lies in memory, so that nothing is gained by using it twice. NEON has the
-/// registers alone.
-pub const fn avx512<S: Simd>() -> bool {
-    S::REGISTER_COUNT >= 32 && S::F32_LANES >= 16
-}
-
-/// Outputs that one pass accumulates, of two positions or for two tiles.
-pub const OUTPUTS: usize = 6;
-
-/// Outputs in groups of up to `OUTPUTS`, as even as they get: 16 are 5 + 5 + 6, not 6 + 6 + 4.
-pub fn groups(outputs: usize) -> impl Iterator<Item = Range<usize>> {
-    groups_of(OUTPUTS, outputs)
-}
-
-/// The same of up to `most`.
-pub fn groups_of(most: usize, outputs: usize) -> impl Iterator<Item = Range<usize>> {
-    let count = outputs.div_ceil(most);
-    (0..count).map(move |g| g * outputs / count..(g + 1) * outputs / count)
-}
-
-/// Calls a kernel that is compiled for each size of a group.
-macro_rules! for_group_of {
-    ($size:expr, $kernel:ident::<$($parameter:ident),+>($($argument:expr),* $(,)?)) => {
-        match $size {
-            6 => $kernel::<$($parameter,)+ 6>($($argument),*),
-            5 => $kernel::<$($parameter,)+ 5>($($argument),*),
-            4 => $kernel::<$($parameter,)+ 4>($($argument),*),
-            3 => $kernel::<$($parameter,)+ 3>($($argument),*),
-            2 => $kernel::<$($parameter,)+ 2>($($argument),*),
-            _ => $kernel::<$($parameter,)+ 1>($($argument),*),
-        }
-    };
-}
-
-pub(super) use for_group_of;
 
 /// A linear layer: out[o] = bias[o] + the sum over i of weights[o * inputs + i] * x[i], for the
 /// `T` tiles that lie side by side in x (inputs, T) and out (outputs, T).
@@ -136,8 +96,8 @@ fn linear_inputs_group<S: Simd, const T: usize, const A: usize>(
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::every_level;
     use super::*;
+    use crate::engine::fused::every_level;
     use pulp::{WithSimd, bytemuck};
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;

@@ -5,11 +5,11 @@
 //! other is made for 12 pairs of output or channel and place, so that each value that is loaded serves two or
 //! six. The writing takes a third of what is saved: of the plain kernels' time a fifth.
 
-use super::columns::{Strides, add_gradients};
-use super::nested::{
+use super::winograd_columns::{
     INPUTS, OF_BOTH, PRODUCTS, SUM_OF, inputs, outputs_gradient, reach, weights_gradient,
 };
 use crate::architecture::KERNEL;
+use crate::engine::fused::vectors::maps::{Strides, add_gradients};
 use pulp::Simd;
 
 /// Outputs that are computed together, and columns.

@@ -1,19 +1,13 @@
 //! The kernels of a convolution at one point of `winograd`, where its kernel has one column: plain ones for one
 //! channel, those of `nested` for more, or of `matrices` with 16 registers.
 
-use super::kernels::{self, avx512, for_group_of, groups_of};
-use super::memory::take;
-use super::{matrices, nested};
+use super::{winograd_columns as nested, winograd_gemm as matrices};
 use crate::architecture::KERNEL;
-use pulp::{Simd, bytemuck};
+use crate::engine::fused::vectors::maps::{Columns, Strides, add_gradients};
+use crate::engine::fused::vectors::memory::take;
+use crate::engine::fused::vectors::registers::{self, avx512, for_group_of, groups_of};
+use pulp::Simd;
 use std::ops::Range;
-
-/// How far apart the channels of maps lie, and the columns; rows are neighbours in memory.
-#[derive(Clone, Copy)]
-pub struct Strides {
-    pub channel: usize,
-    pub column: usize,
-}
 
 /// The weights of a convolution with a kernel of one column, (outputs, channels, rows), in the order in
 /// which `correlate` reads them: outputs in groups, of a group [channel][tap][output]. Taps are the rows, or
@@ -42,7 +36,10 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Packed<OUTPUTS, CHANNELS> {
     }
 
     fn groups<S: Simd>() -> impl Iterator<Item = Range<usize>> {
-        groups_of(if Self::matrices::<S>() { matrices::OUTPUTS } else { kernels::OUTPUTS }, OUTPUTS)
+        groups_of(
+            if Self::matrices::<S>() { matrices::OUTPUTS } else { registers::OUTPUTS },
+            OUTPUTS,
+        )
     }
 
     /// Sets the column of every `weight(output, channel)`.
@@ -196,20 +193,6 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> PackedTransposed<OUTPUTS, CHAN
     }
 }
 
-/// Columns of rows that are neighbours in memory, one column `stride` behind the other.
-#[derive(Clone, Copy)]
-pub struct Columns<'a, V> {
-    pub values: &'a [V],
-    pub stride: usize,
-}
-
-impl<'a, V> Columns<'a, V> {
-    #[inline(always)]
-    pub fn column(&self, column: usize, rows: usize) -> &'a [V] {
-        &self.values[column * self.stride..][..rows]
-    }
-}
-
 /// The gradient of a kernel's column for each of two output channels: for c = 0, 1
 /// sums[places[c] + k] += the sum over columns, rows and lanes of deltas[c][row] * x[row + k]. The number of
 /// rows is even.
@@ -259,26 +242,6 @@ pub fn convolution_weights<S: Simd, const C: usize>(
     }
 }
 
-/// Adds two gradients of a column, their lanes added up, to the sums at their places.
-#[inline(always)]
-pub fn add_gradients<S: Simd>(
-    simd: S,
-    gradients: [[S::f32s; KERNEL]; 2],
-    sums: &mut [f32],
-    places: [usize; 2],
-) {
-    let mut lanes = [simd.splat_f32s(0.0); (2 * KERNEL).next_multiple_of(4)];
-    lanes[..2 * KERNEL].copy_from_slice(gradients.as_flattened());
-    let mut added = [0.0; (2 * KERNEL).next_multiple_of(4)];
-    for (added, &lanes) in added.as_chunks_mut().0.iter_mut().zip(lanes.as_chunks().0) {
-        *added = add_lanes(simd, lanes);
-    }
-    for (place, gradient) in places.into_iter().zip(added.as_chunks::<KERNEL>().0) {
-        let sums = &mut sums[place..][..KERNEL];
-        sums.iter_mut().zip(gradient).for_each(|(sum, gradient)| *sum += gradient);
-    }
-}
-
 #[inline(always)]
 fn plain_column_weights<S: Simd>(
     simd: S,
@@ -301,30 +264,11 @@ fn plain_column_weights<S: Simd>(
     sums
 }
 
-/// The sum of each vector's lanes.
-#[inline(always)]
-fn add_lanes<S: Simd>(simd: S, vectors: [S::f32s; 4]) -> [f32; 4] {
-    let mut sums = [0.0; 4];
-    if S::F32_LANES < 4 {
-        for (sum, vector) in sums.iter_mut().zip(vectors) {
-            *sum = simd.reduce_sum_f32s(vector);
-        }
-        return sums;
-    }
-    // Every four lanes are now one of each vector.
-    let [a, b, c, d] = simd.deinterleave_shfl_f32s(vectors);
-    let lanes = [simd.add_f32s(simd.add_f32s(a, b), simd.add_f32s(c, d))];
-    for four in bytemuck::cast_slice::<_, f32>(&lanes).as_chunks::<4>().0 {
-        sums.iter_mut().zip(four).for_each(|(sum, lane)| *sum += lane);
-    }
-    sums
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::every_level;
-    use super::super::kernels::tests::{Noise, assert_sums, lane};
+    use super::super::linear::tests::{Noise, assert_sums, lane};
     use super::*;
+    use crate::engine::fused::every_level;
     use pulp::WithSimd;
 
     fn column(weights: &[f32], i: usize) -> [f32; KERNEL] {

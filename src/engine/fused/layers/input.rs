@@ -1,12 +1,26 @@
-//! Pixels into lanes: converted, normalized and gathered in one go.
+//! A batch, and its pixels into lanes: converted, normalized and gathered in one go.
 
-use super::kernels::avx512;
-use crate::architecture::CONV1_PADDING;
+use crate::architecture::{Architecture, CONV1_PADDING};
 use crate::batch::{Images, Normalization, Pixels};
+use crate::engine::fused::threads::Pool;
+use crate::engine::fused::vectors::registers::avx512;
+use crate::unique::Unique;
 use pulp::{Simd, bytemuck};
 
 /// Lanes of the longest vectors.
 const MOST_LANES: usize = 16;
+
+/// What all passes need to know.
+#[derive(Clone, Copy)]
+pub struct Batch<'a> {
+    pub architecture: Architecture,
+    /// All parameters, flat.
+    pub flat: &'a [f32],
+    pub version: Unique,
+    pub images: &'a Images<'a>,
+    pub loader: &'a Loader,
+    pub pool: &'a Pool,
+}
 
 pub struct Loader {
     normalization: Normalization,
@@ -142,8 +156,8 @@ fn transposed<S: Simd, P: Copy>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::every_level;
     use super::*;
+    use crate::engine::fused::every_level;
     use pulp::WithSimd;
 
     struct Rows(usize);

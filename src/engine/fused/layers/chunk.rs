@@ -3,15 +3,15 @@
 //! A chunk is two tiles, or one with AVX-512: `T`. The convolutions take them one after the
 //! other, the linear layers side by side, [feature][tile], so that each weight that is loaded serves both.
 
-use super::activations::{activate, slope};
 use super::convolution::{ConvolutionWeights, PARAMETERS};
 use super::geometry::Geometry;
+use super::input::Batch;
 use super::input::Source;
-use super::kernels::{linear, linear_inputs};
-use super::memory::take;
-use super::passes::Batch;
 use super::tile::{Scratch, Tile};
 use crate::architecture::{Architecture, FC1_FEATURES, FC2_FEATURES};
+use crate::engine::fused::kernels::activations::{activate, slope};
+use crate::engine::fused::kernels::linear::{linear, linear_inputs};
+use crate::engine::fused::vectors::memory::take;
 use crate::error::Result;
 use pulp::{Simd, bytemuck};
 use std::ops::Range;

@@ -1,16 +1,13 @@
 //! One tile back through both convolutions, which it went through in `tile`.
 
-use super::columns::{Columns, column_weights, convolution_weights};
 use super::convolution::{ConvolutionWeights, WINDOWS, layers, products_gradient};
 use super::geometry::Geometry;
-use super::tile::{Scratch, Tile};
-use super::winograd::{self, POINTS};
+use super::tile::{ROWS1, Scratch, Tile};
 use crate::architecture::{CONV1_CHANNELS, CONV2_CHANNELS, KERNEL};
+use crate::engine::fused::kernels::correlation::{column_weights, convolution_weights};
+use crate::engine::fused::kernels::winograd::{self, POINTS};
+use crate::engine::fused::vectors::maps::Columns;
 use pulp::Simd;
-
-/// Rows of the gradient before the first activation that the weights' gradient takes at a time: the
-/// height is a multiple.
-pub const ROWS1: usize = 4;
 
 impl<V: Copy> Tile<'_, V> {
     /// From the features' gradient, `stride` apart; adds to the sums for the parameters' gradient. The

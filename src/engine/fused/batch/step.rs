@@ -1,7 +1,7 @@
 //! An optimizer step in one pass over the parameters; `optimizer` defines what it computes.
 
-use super::memory::take;
-use super::threads::{Halves, Pool};
+use crate::engine::fused::threads::{Halves, Pool};
+use crate::engine::fused::vectors::memory::take;
 use crate::optimizer::{BETA1, BETA2, EPSILON, Rule, Step, flushed};
 use pulp::{Simd, WithSimd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -123,8 +123,8 @@ fn apply(step: Step, now: Rows<&[f32]>, gradient: &[f32], next: Rows<&mut [f32]>
 
 #[cfg(test)]
 mod tests {
-    use super::super::every_level;
     use super::*;
+    use crate::engine::fused::every_level;
     use crate::optimizer::Optimizer;
     use candle_core::{Device, Tensor};
     use pulp::Arch;

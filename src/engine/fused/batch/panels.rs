@@ -2,12 +2,12 @@
 //! these layers their inputs, image-major, and the gradients of their outputs, as they lie, in a panel; then
 //! each weight's gradient is summed over the images in their order, whoever computes it.
 
-use super::chunk::{Chunk, images_per_chunk, linear_sizes};
-use super::convolution::SUMS;
-use super::kernels::{OUTPUTS, avx512};
-use super::memory::{Memory, take};
 use crate::architecture::Architecture;
 use crate::batch::Seen;
+use crate::engine::fused::layers::chunk::{Chunk, images_per_chunk, linear_sizes};
+use crate::engine::fused::layers::convolution::SUMS;
+use crate::engine::fused::vectors::memory::{Memory, take};
+use crate::engine::fused::vectors::registers::{OUTPUTS, avx512};
 use crate::error::Result;
 use pulp::{Simd, bytemuck};
 use std::ops::Range;
@@ -234,8 +234,8 @@ impl Panels<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::every_level;
     use super::*;
+    use crate::engine::fused::every_level;
     use pulp::WithSimd;
 
     struct Features<const T: usize>(usize);

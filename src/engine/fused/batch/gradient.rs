@@ -3,18 +3,19 @@
 //! where there are threads for both, so that each thread sums what it has in its own cache; the result is the
 //! same, for slabs are added up in their order.
 
-use super::chunk::{Chunk, images_per_chunk, linear_sizes};
-use super::convolution::{PARAMETERS, SUMS, add_all, add_gradient_of_sums};
-use super::geometry::Geometry;
-use super::kernels::avx512;
-use super::memory::take;
 use super::panels::{self, MOST_OUTPUTS, PanelShape, Panels, Summand};
-use super::passes::{Batch, Failure, Workspace};
 use super::step;
-use super::threads::{Halves, Pool, lock, run};
+use super::workspace::{Failure, Workspace};
 use crate::allocation::reserve;
 use crate::architecture::Architecture;
 use crate::batch::{Seen, argmax, chunks};
+use crate::engine::fused::layers::chunk::{Chunk, images_per_chunk, linear_sizes};
+use crate::engine::fused::layers::convolution::{PARAMETERS, SUMS, add_all, add_gradient_of_sums};
+use crate::engine::fused::layers::geometry::Geometry;
+use crate::engine::fused::layers::input::Batch;
+use crate::engine::fused::threads::{Halves, Pool, lock, run};
+use crate::engine::fused::vectors::memory::take;
+use crate::engine::fused::vectors::registers::avx512;
 use crate::error::Result;
 use pulp::{Simd, WithSimd};
 use std::iter::once;

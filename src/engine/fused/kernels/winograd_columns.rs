@@ -9,8 +9,8 @@
 //! multiply-adds. But a weight serves one product, not two, and twice as many sums must be kept: that pays with
 //! AVX-512 (`kernels::avx512`). `matrices` has the kernels for 16 registers.
 
-use super::columns::Columns;
 use crate::architecture::KERNEL;
+use crate::engine::fused::vectors::maps::Columns;
 use pulp::Simd;
 
 /// Products for two outputs.
@@ -198,8 +198,8 @@ pub fn column_weights<S: Simd>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::every_level;
     use super::*;
+    use crate::engine::fused::every_level;
     use pulp::{Scalar, WithSimd, bytemuck};
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;

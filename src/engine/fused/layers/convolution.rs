@@ -3,12 +3,13 @@
 //! other, make two 2x2 windows of the map, side by side: everything from their products to the activated
 //! windows happens in the nearest cache.
 
-use super::activations::activate;
-use super::columns::{Packed, PackedTransposed, Strides};
-use super::memory::take;
-use super::pooling::{Window, unpool};
-use super::winograd::{self, POINTS};
 use crate::architecture::{Activation, CONV1_CHANNELS, CONV2_CHANNELS, KERNEL, Pooling};
+use crate::engine::fused::kernels::activations::activate;
+use crate::engine::fused::kernels::correlation::{Packed, PackedTransposed};
+use crate::engine::fused::kernels::pooling::{Window, unpool};
+use crate::engine::fused::kernels::winograd::{self, POINTS};
+use crate::engine::fused::vectors::maps::Strides;
+use crate::engine::fused::vectors::memory::take;
 use pulp::Simd;
 use std::ops::Range;
 

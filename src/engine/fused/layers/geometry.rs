@@ -1,9 +1,9 @@
 //! Heights and widths of everything that a tile is computed in.
 
-use super::columns::Strides;
 use super::convolution::WINDOWS;
-use super::winograd;
 use crate::architecture::{Activation, Architecture, CONV1_PADDING, KERNEL, Pooling};
+use crate::engine::fused::kernels::winograd;
+use crate::engine::fused::vectors::maps::Strides;
 use std::ops::Range;
 
 #[derive(Clone, Copy)]

@@ -143,8 +143,8 @@ fn horner<S: Simd, const N: usize, const TERMS: usize>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::every_level;
     use super::*;
+    use crate::engine::fused::every_level;
     use pulp::{WithSimd, bytemuck};
 
     struct Activate<'a>(Activation, &'a [f32]);

@@ -7,8 +7,8 @@ use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{Criterion, Throughput};
 use lenet::kernels::{
     Activation, Architecture, Columns, Memory, Packed, PackedTransposed, PanelShape, Panels,
-    Pooling, Strides, Summand, activate, column_weights, convolution_weights, correlate_outputs,
-    dot_products, linear, linear_inputs, transform_inputs, written_vectors,
+    Partial, Pooling, Strides, activate, column_weights, convolution_weights, correlate_outputs,
+    dot_products, linear, linear_inputs, panel_vectors, transform_inputs,
 };
 use pulp::{Arch, Simd, WithSimd};
 use std::cell::Cell;
@@ -106,7 +106,7 @@ fn convolution_work(outputs: usize, lanes: u64) -> Throughput {
 struct Correlate<const OUTPUTS: usize, const CHANNELS: usize> {
     packed: Packed<OUTPUTS, CHANNELS>,
     x: Memory,
-    written: Memory,
+    panel: Memory,
     out: Memory,
     rows: usize,
     columns: usize,
@@ -115,8 +115,8 @@ struct Correlate<const OUTPUTS: usize, const CHANNELS: usize> {
 impl<const OUTPUTS: usize, const CHANNELS: usize> Correlate<OUTPUTS, CHANNELS> {
     fn new(rows: usize, columns: usize) -> Self {
         let (packed, x) = (Packed::zeros(), noise(CHANNELS * columns * (rows + KERNEL)));
-        let (written, out) = (noise(written_vectors(CHANNELS, 0)), noise(2 * columns * OUTPUTS));
-        Correlate { packed, x, written, out, rows, columns }
+        let (panel, out) = (noise(panel_vectors(CHANNELS, 0)), noise(2 * columns * OUTPUTS));
+        Correlate { packed, x, panel, out, rows, columns }
     }
 }
 
@@ -133,14 +133,14 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Kernel for Correlate<OUTPUTS, 
     fn run<S: Simd>(&mut self, simd: S) {
         let stride = self.rows + KERNEL;
         let x: &[S::f32s] = self.x.get_mut();
-        let (written, out) = (self.written.get_mut(), self.out.get_mut::<S::f32s>());
+        let (panel, out) = (self.panel.get_mut(), self.out.get_mut::<S::f32s>());
         let out = out.as_chunks_mut::<2>().0.as_chunks_mut::<OUTPUTS>().0;
         for row in (0..self.rows).step_by(2) {
             let together = Packed::<OUTPUTS, CHANNELS>::columns::<S>();
             for (i, out) in out[..self.columns].chunks_mut(together).enumerate() {
                 let x = &x[i * together * stride + row..];
                 let strides = Strides { channel: self.columns * stride, column: stride };
-                self.packed.correlate(simd, (x, strides), written, out);
+                self.packed.correlate(simd, (x, strides), panel, out);
             }
         }
     }
@@ -150,7 +150,7 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Kernel for Correlate<OUTPUTS, 
 struct CorrelateTransposed<const OUTPUTS: usize, const CHANNELS: usize> {
     packed: PackedTransposed<OUTPUTS, CHANNELS>,
     deltas: Memory,
-    written: Memory,
+    panel: Memory,
     out: Memory,
     rows: usize,
     columns: usize,
@@ -159,9 +159,9 @@ struct CorrelateTransposed<const OUTPUTS: usize, const CHANNELS: usize> {
 impl<const OUTPUTS: usize, const CHANNELS: usize> CorrelateTransposed<OUTPUTS, CHANNELS> {
     fn new(rows: usize, columns: usize) -> Self {
         let (packed, deltas) = (PackedTransposed::zeros(), noise(OUTPUTS * columns * rows));
-        let written = noise(written_vectors(CHANNELS, rows * columns / 2));
+        let panel = noise(panel_vectors(CHANNELS, rows * columns / 2));
         let out = noise(CHANNELS * columns * (rows + KERNEL - 1));
-        CorrelateTransposed { packed, deltas, written, out, rows, columns }
+        CorrelateTransposed { packed, deltas, panel, out, rows, columns }
     }
 }
 
@@ -183,7 +183,7 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Kernel
         let deltas = (&deltas[..OUTPUTS * self.rows * self.columns], self.rows * self.columns);
         let strides = Strides { channel: self.columns * inputs, column: inputs };
         let out = (self.out.get_mut(), strides);
-        self.packed.correlate_transposed(simd, deltas, size, self.written.get_mut(), out);
+        self.packed.correlate_transposed(simd, deltas, size, self.panel.get_mut(), out);
     }
 }
 
@@ -225,7 +225,7 @@ impl Kernel for ColumnWeights {
 struct ConvolutionWeights<const OUTPUTS: usize, const CHANNELS: usize> {
     deltas: Memory,
     x: Memory,
-    written: Memory,
+    panel: Memory,
     sums: Memory,
     rows: usize,
     columns: usize,
@@ -235,9 +235,9 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> ConvolutionWeights<OUTPUTS, CH
     fn new(rows: usize, columns: usize) -> Self {
         let (deltas, x) =
             (noise(OUTPUTS * rows * columns), noise(CHANNELS * (rows + KERNEL) * columns));
-        let written = noise(written_vectors(CHANNELS, rows * columns / 2));
+        let panel = noise(panel_vectors(CHANNELS, rows * columns / 2));
         let sums = noise((OUTPUTS * CHANNELS * KERNEL).div_ceil(16));
-        ConvolutionWeights { deltas, x, written, sums, rows, columns }
+        ConvolutionWeights { deltas, x, panel, sums, rows, columns }
     }
 }
 
@@ -253,8 +253,8 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Kernel for ConvolutionWeights<
         let deltas = (&self.deltas.get_mut()[..OUTPUTS * plane], plane);
         let x = (&*self.x.get_mut(), Strides { channel: self.columns * column, column });
         let sums = &mut self.sums.get_mut::<f32>()[..OUTPUTS * CHANNELS * KERNEL];
-        let written = self.written.get_mut();
-        convolution_weights::<S, CHANNELS>(simd, deltas, size, x, written, sums);
+        let panel = self.panel.get_mut();
+        convolution_weights::<S, CHANNELS>(simd, deltas, size, x, panel, sums);
     }
 }
 
@@ -314,7 +314,7 @@ impl Linear {
 /// The gradient of the first linear layer's weights over so many images.
 struct LinearWeights {
     /// Of each chunk, as many as the vectors ask for.
-    summands: Vec<Summand>,
+    partials: Vec<Partial>,
     gradient: Memory,
     bias: Memory,
     images: usize,
@@ -326,7 +326,7 @@ const OUTPUTS: usize = 120;
 impl LinearWeights {
     fn new(images: usize) -> Self {
         let (gradient, bias) = (noise(INPUTS * OUTPUTS / 16), noise(8));
-        LinearWeights { summands: Vec::new(), gradient, bias, images }
+        LinearWeights { partials: Vec::new(), gradient, bias, images }
     }
 }
 
@@ -348,12 +348,12 @@ impl LinearWeights {
     #[inline(always)]
     fn run_tiles<S: Simd, const T: usize>(&mut self, simd: S) {
         let shape = PanelShape::new::<S, T>(classic());
-        while self.summands.len() < self.images / (T * S::F32_LANES) {
-            let mut summand = Summand::zeros(&shape).unwrap();
-            summand.panel = noise(summand.panel.get::<f32>().len() / 16);
-            self.summands.push(summand);
+        while self.partials.len() < self.images / (T * S::F32_LANES) {
+            let mut partial = Partial::zeros(&shape).unwrap();
+            partial.panel = noise(partial.panel.get::<f32>().len() / 16);
+            self.partials.push(partial);
         }
-        let panels = Panels { shape, summands: &self.summands, images: self.images };
+        let panels = Panels { shape, partials: &self.partials, images: self.images };
         let gradient = &mut self.gradient.get_mut()[..INPUTS * OUTPUTS];
         let bias = &mut self.bias.get_mut()[..OUTPUTS];
         panels.gradient::<S, T>(simd, 0, 0..black_box(OUTPUTS), false, gradient, bias);

@@ -29,7 +29,7 @@
 //! | `turn` | whose turn it is to change a model |
 //! | `durable_file` | the whole old file or the whole new one |
 //! | `fence` | what calls from outside run in: panics, floating-point environment |
-//! | `stock` | buffers that calls borrow and give back |
+//! | `free_list` | buffers that calls borrow and give back |
 //! | `allocation` | memory that may be refused |
 //! | `error` | what can go wrong: a stable code and a sentence |
 //! | `unique` | numbers that tell things apart |
@@ -56,13 +56,13 @@ mod failpoint;
 mod fence;
 pub mod ffi;
 mod fit;
+mod free_list;
 mod model;
 mod network;
 mod optimizer;
 mod parameters;
 mod plugin;
 mod plugin_abi;
-mod stock;
 mod turn;
 mod unique;
 mod values;

@@ -10,9 +10,9 @@ use crate::batch::{Images, Normalization, Pixels, argmax, first_not_finite};
 use crate::engine::{self, DeviceChoice, Engine};
 use crate::error::{Code, Error, Result};
 use crate::failpoint;
+use crate::free_list::FreeList;
 use crate::optimizer::{Optimizer, Step};
 use crate::parameters::{Weights, xavier};
-use crate::stock::Stock;
 use crate::turn::{Turn, TurnGuard};
 use crate::values::Values;
 use std::mem;
@@ -84,11 +84,11 @@ pub struct Model {
     engine: Box<dyn Engine>,
     published: RwLock<Arc<State>>,
     turn: Turn,
-    logits: Stock<Vec<f32>>,
+    logits: FreeList<Vec<f32>>,
     /// What training writes in: the state before the published one, if no reader has it any more,
     /// and a gradient.
     spare: Mutex<Option<Arc<State>>>,
-    gradients: Stock<Values>,
+    gradients: FreeList<Values>,
 }
 
 /// Loss and gradient in host memory.
@@ -143,9 +143,9 @@ impl Model {
             engine,
             published: RwLock::new(Arc::new(state)),
             turn: Turn::default(),
-            logits: Stock::default(),
+            logits: FreeList::default(),
             spare: Mutex::default(),
-            gradients: Stock::default(),
+            gradients: FreeList::default(),
         }
     }
 

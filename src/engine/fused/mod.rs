@@ -23,14 +23,14 @@ mod vectors;
 /// For benches/kernels.rs.
 #[cfg(feature = "kernel-benches")]
 pub mod benched {
-    pub use super::batch::panels::{PanelShape, Panels, Summand};
+    pub use super::batch::panels::{PanelShape, Panels, Partial};
     pub use super::kernels::activations::activate;
     pub use super::kernels::correlation::{
         Packed, PackedTransposed, column_weights, convolution_weights,
     };
     pub use super::kernels::linear::{linear, linear_inputs};
     pub use super::kernels::winograd::inputs as transform_inputs;
-    pub use super::kernels::winograd_gemm::vectors as written_vectors;
+    pub use super::kernels::winograd_gemm::vectors as panel_vectors;
     pub use super::layers::single::{correlate_outputs, dot_products};
     pub use super::vectors::maps::{Columns, Strides};
     pub use super::vectors::memory::Memory;
@@ -40,9 +40,9 @@ pub mod benched {
 use super::interface::Engine;
 use crate::batch::{Images, Normalization, Seen};
 use crate::error::{Code, Error, Result};
+use crate::free_list::FreeList;
 use crate::optimizer::Step;
 use crate::parameters::Weights;
-use crate::stock::Stock;
 use crate::values::Values;
 use batch::forward::Logits;
 use batch::gradient::LossAndGradient;
@@ -60,11 +60,11 @@ pub struct FusedEngine {
     arch: Arch,
     loader: Loader,
     pool: Pool,
-    predicting: Stock<Workspace>,
-    training: Stock<Workspace>,
+    predicting: FreeList<Workspace>,
+    training: FreeList<Workspace>,
     /// For AVX2 where there is AVX-512.
     #[cfg(target_arch = "x86_64")]
-    training_small: Stock<Workspace>,
+    training_small: FreeList<Workspace>,
 }
 
 impl FusedEngine {
@@ -73,16 +73,16 @@ impl FusedEngine {
             arch,
             loader: Loader::new(normalization),
             pool: Pool::new(threads::count(num_threads)),
-            predicting: Stock::default(),
-            training: Stock::default(),
+            predicting: FreeList::default(),
+            training: FreeList::default(),
             #[cfg(target_arch = "x86_64")]
-            training_small: Stock::default(),
+            training_small: FreeList::default(),
         }
     }
 
     /// Vectors and workspaces to train on so many images: so few would leave half of AVX-512's lanes unused,
     /// and AVX2 takes a fifth less time for them.
-    fn training(&self, images: usize) -> (Arch, &Stock<Workspace>) {
+    fn training(&self, images: usize) -> (Arch, &FreeList<Workspace>) {
         match self.arch {
             #[cfg(target_arch = "x86_64")]
             Arch::V4(simd) if images <= 8 => (Arch::V3(*simd), &self.training_small),
@@ -183,11 +183,11 @@ impl InplaceOp2 for GradientOp<'_> {
         let flat = contiguous(flat, layout)?;
         let batch = self.engine.batch(self.weights, flat, self.images);
         let labels = self.labels;
-        let (arch, stock) = self.engine.training(labels.len());
-        let mut workspace = stock.take().unwrap_or_default();
+        let (arch, free_list) = self.engine.training(labels.len());
+        let mut workspace = free_list.take().unwrap_or_default();
         let pass = LossAndGradient { batch, labels, workspace: &mut workspace, gradient };
         self.seen.set(arch.dispatch(pass));
-        stock.give_back(workspace);
+        free_list.give_back(workspace);
         Ok(())
     }
 }

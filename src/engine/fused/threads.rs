@@ -221,21 +221,21 @@ impl<F: Fn(usize)> WithSimd for Inlined<'_, F> {
     }
 }
 
-/// Pieces of work in two halves.
-pub struct Halves<I>([Half<I>; 2]);
+/// Pieces of work in two queues: a thread takes from its own, and steals from the other when that is empty.
+pub struct WorkQueues<I>([WorkQueue<I>; 2]);
 
 /// In cache lines of its own (some CPUs fetch two), which its thread keeps.
 #[repr(align(128))]
-struct Half<I>(Mutex<I>);
+struct WorkQueue<I>(Mutex<I>);
 
-impl<I: Iterator> Halves<I> {
-    pub fn new(halves: [I; 2]) -> Self {
-        Halves(halves.map(|half| Half(Mutex::new(half))))
+impl<I: Iterator> WorkQueues<I> {
+    pub fn new(queues: [I; 2]) -> Self {
+        WorkQueues(queues.map(|queue| WorkQueue(Mutex::new(queue))))
     }
 
-    /// The next piece for this thread: of its own half, and when that is done, of the other.
+    /// The next piece for this thread: of its own queue, and when that is empty, of the other.
     pub fn next(&self, thread: usize) -> Option<I::Item> {
-        let [own, other] = [thread % 2, (thread + 1) % 2].map(|half| &self.0[half].0);
+        let [own, other] = [thread % 2, (thread + 1) % 2].map(|queue| &self.0[queue].0);
         next(own).or_else(|| next(other))
     }
 
@@ -280,7 +280,7 @@ mod tests {
             for n in [0, 1, 7, 1000] {
                 let mut counts = vec![0; n];
                 let (first, second) = counts.split_at_mut(n / 3);
-                let queue = Halves::new([first.iter_mut(), second.iter_mut()]);
+                let queue = WorkQueues::new([first.iter_mut(), second.iter_mut()]);
                 let numbers = Mutex::new(Vec::new());
                 pool.run(threads, &|thread| {
                     numbers.lock().unwrap().push(thread);

@@ -3,7 +3,7 @@
 //! where there are threads for both, so that each thread sums what it has in its own cache; the result is the
 //! same, for slabs are added up in their order.
 
-use super::panels::{self, MOST_OUTPUTS, PanelShape, Panels, Summand};
+use super::panels::{self, MOST_OUTPUTS, PanelShape, Panels, Partial};
 use super::step;
 use super::workspace::{Failure, Workspace};
 use crate::allocation::reserve;
@@ -13,7 +13,7 @@ use crate::engine::fused::layers::chunk::{Chunk, images_per_chunk, linear_sizes}
 use crate::engine::fused::layers::convolution::{PARAMETERS, SUMS, add_all, add_gradient_of_sums};
 use crate::engine::fused::layers::geometry::Geometry;
 use crate::engine::fused::layers::input::Batch;
-use crate::engine::fused::threads::{Halves, Pool, lock, run};
+use crate::engine::fused::threads::{Pool, WorkQueues, lock, run};
 use crate::engine::fused::vectors::memory::take;
 use crate::engine::fused::vectors::registers::avx512;
 use crate::error::Result;
@@ -57,7 +57,7 @@ impl LossAndGradient<'_> {
         for (slab, images) in slabs.iter_mut().zip(slabs_of(0..most)) {
             while slab.len() < images.len().div_ceil(size) {
                 reserve(slab, 1)?;
-                slab.push(Summand::zeros(&shape)?);
+                slab.push(Partial::zeros(&shape)?);
             }
         }
         second.grow(if most > SLAB { gradient.len() } else { 0 })?;
@@ -68,7 +68,7 @@ impl LossAndGradient<'_> {
             let slab0 = &mut slab0[..images0.len().div_ceil(size)];
             let slab1 = &mut slab1[..images1.len().div_ceil(size)];
             let work = |images: &Range<usize>| chunks(images.clone(), size);
-            let queue = Halves::new([
+            let queue = WorkQueues::new([
                 work(&images0).zip(slab0.iter_mut()),
                 work(&images1).zip(slab1.iter_mut()),
             ]);
@@ -82,34 +82,34 @@ impl LossAndGradient<'_> {
                     let mut worker = lock(&workers[thread]);
                     let (weights, memory) = worker.get::<S>(&batch, true);
                     let mut chunk = Chunk::<S, T>::new(simd, geometry, true, memory);
-                    while let Some((range, summand)) = queue.next(thread) {
+                    while let Some((range, partial)) = queue.next(thread) {
                         if let Err(error) = chunk.forward(&weights, &batch, range.clone()) {
                             return failure.note(range.start, error);
                         }
-                        summand.seen = loss_gradients(&mut chunk, &labels[range], n);
-                        chunk.backward(&weights, summand.sums.get_mut());
-                        panels::fill(simd, &shape, &chunk, summand.panel.get_mut());
+                        partial.seen = loss_gradients(&mut chunk, &labels[range], n);
+                        chunk.backward(&weights, partial.sums.get_mut());
+                        panels::fill(simd, &shape, &chunk, partial.panel.get_mut());
                     }
                 },
             );
             drop(queue);
             failure.into_result()?;
-            for Summand { seen, .. } in slab0.iter().chain(&*slab1) {
+            for Partial { seen, .. } in slab0.iter().chain(&*slab1) {
                 total.loss += seen.loss;
                 total.correct += seen.correct;
             }
 
-            let panels0 = Panels { shape, summands: slab0, images: images0.len() };
-            let panels1 = Panels { shape, summands: slab1, images: images1.len() };
+            let panels0 = Panels { shape, partials: slab0, images: images0.len() };
+            let panels1 = Panels { shape, partials: slab1, images: images1.len() };
             let second = if images1.is_empty() { &mut [] } else { second.get_mut() };
             let work = |panels, gradient, add| {
                 pieces(architecture, gradient, threads).map(move |piece| (piece, panels, add))
             };
-            let halves = [
+            let queues = [
                 work(&panels0, &mut *gradient, range.start > 0),
                 work(&panels1, &mut *second, false),
             ];
-            Halves::new(halves).share(
+            WorkQueues::new(queues).share(
                 simd,
                 pool,
                 threads,
@@ -171,8 +171,8 @@ impl Piece<'_> {
         match self {
             Piece::Convolutions(gradient) => {
                 let mut total = [0.0; SUMS];
-                for summand in panels.summands {
-                    add_all(&mut total, summand.sums.get());
+                for partial in panels.partials {
+                    add_all(&mut total, partial.sums.get());
                 }
                 if !add {
                     gradient.fill(0.0);
@@ -191,10 +191,10 @@ impl Piece<'_> {
 fn add_up<S: Simd>(simd: S, pool: &Pool, threads: usize, first: &mut [f32], second: &[f32]) {
     let middle = first.len() / 2;
     let (first, later) = first.split_at_mut(middle);
-    let halves = [(first, &second[..middle]), (later, &second[middle..])];
+    let queues = [(first, &second[..middle]), (later, &second[middle..])];
     let pieces =
-        halves.map(|(first, second)| first.chunks_mut(step::PIECE).zip(second.chunks(step::PIECE)));
-    Halves::new(pieces).share(
+        queues.map(|(first, second)| first.chunks_mut(step::PIECE).zip(second.chunks(step::PIECE)));
+    WorkQueues::new(pieces).share(
         simd,
         pool,
         threads,

@@ -1,6 +1,6 @@
-//! What a chunk leaves of its way forward and back, and the linear layers' weight gradients from that: of
-//! these layers their inputs, image-major, and the gradients of their outputs, as they lie, in a panel; then
-//! each weight's gradient is summed over the images in their order, whoever computes it.
+//! What a chunk leaves for the gradient. Of the linear layers that is a panel: their inputs, packed by image, and
+//! the gradients of their outputs, as they lie. Their weights' gradient is the product of those two (a GEMM),
+//! summed over the images in their order, whoever computes it.
 
 use crate::architecture::Architecture;
 use crate::batch::Seen;
@@ -15,18 +15,18 @@ use std::ops::Range;
 /// Outputs that are summed at once where there are registers for them; elsewhere half as many.
 pub const MOST_OUTPUTS: usize = 2 * OUTPUTS;
 
-/// What the gradient is summed from, of a chunk.
-pub struct Summand {
+/// What one chunk adds to the gradient.
+pub struct Partial {
     pub seen: Seen,
     /// For the convolutions' gradient.
     pub sums: Memory,
     pub panel: Memory,
 }
 
-impl Summand {
+impl Partial {
     pub fn zeros(shape: &PanelShape) -> Result<Self> {
         let (sums, panel) = (Memory::zeros(SUMS)?, Memory::zeros(shape.floats())?);
-        Ok(Summand { seen: Seen::default(), sums, panel })
+        Ok(Partial { seen: Seen::default(), sums, panel })
     }
 }
 
@@ -126,7 +126,7 @@ fn transpose_squares<S: Simd, const T: usize>(simd: S, from: &[S::f32s], to: &mu
 #[derive(Clone, Copy)]
 pub struct Panels<'a> {
     pub shape: PanelShape,
-    pub summands: &'a [Summand],
+    pub partials: &'a [Partial],
     pub images: usize,
 }
 
@@ -137,7 +137,7 @@ impl Panels<'_> {
         let per_panel = self.shape.images;
         let images = (0..self.images).step_by(per_panel);
         let images = images.map(move |first| per_panel.min(self.images - first));
-        self.summands.iter().map(|summand| summand.panel.get()).zip(images)
+        self.partials.iter().map(|partial| partial.panel.get()).zip(images)
     }
 
     /// Sets, or if `add` adds to, the gradient of some outputs' weights and biases.

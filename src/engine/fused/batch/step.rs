@@ -1,6 +1,6 @@
 //! An optimizer step in one pass over the parameters; `optimizer` defines what it computes.
 
-use crate::engine::fused::threads::{Halves, Pool};
+use crate::engine::fused::threads::{Pool, WorkQueues};
 use crate::engine::fused::vectors::memory::take;
 use crate::optimizer::{BETA1, BETA2, EPSILON, Rule, Step, flushed};
 use pulp::{Simd, WithSimd};
@@ -37,10 +37,10 @@ impl WithSimd for FusedStep<'_> {
         let now1 = now.map(|row| &row[middle.min(row.len())..]);
         let first = next.each_mut().map(|row| take(row, middle.min(row.len())));
         let (gradient0, gradient1) = gradient.split_at(middle);
-        let halves = [pieces(now0, gradient0, first), pieces(now1, gradient1, next)];
+        let queues = [pieces(now0, gradient0, first), pieces(now1, gradient1, next)];
         let threads = pool.threads_after(n.div_ceil(PIECE));
         let finite = AtomicBool::new(true);
-        Halves::new(halves).share(
+        WorkQueues::new(queues).share(
             simd,
             pool,
             threads,

@@ -1,6 +1,6 @@
 //! What passes over a batch compute in, kept from call to call.
 
-use super::panels::Summand;
+use super::panels::Partial;
 use crate::allocation::reserve;
 use crate::engine::fused::layers::chunk::NetworkWeights;
 use crate::engine::fused::layers::convolution::ConvolutionWeights;
@@ -19,7 +19,7 @@ pub struct Workspace {
     /// Of each thread, by its number.
     pub workers: Vec<Mutex<Worker>>,
     /// For training: of each chunk of two slabs what the gradient is summed from, and the second slab's gradient.
-    pub slabs: [Vec<Summand>; 2],
+    pub slabs: [Vec<Partial>; 2],
     pub second: Memory,
     pub single_weights: SingleWeights,
     pub single: Memory,

@@ -1,7 +1,8 @@
-//! The kernels of a convolution at one point of `winograd`, where its kernel has one column: plain ones for one
-//! channel, those of `nested` for more, or of `matrices` with 16 registers.
+//! A convolution at one point of `winograd`, where its kernel has one column. Weights are packed into the order in
+//! which the micro-kernel reads them, and the micro-kernel is chosen: a plain one for one channel; for more,
+//! that of `winograd_columns`, or of `winograd_gemm` on CPUs with 16 registers.
 
-use super::{winograd_columns as nested, winograd_gemm as matrices};
+use super::{winograd_columns, winograd_gemm};
 use crate::architecture::KERNEL;
 use crate::engine::fused::vectors::maps::{Columns, Strides, add_gradients};
 use crate::engine::fused::vectors::memory::take;
@@ -11,33 +12,33 @@ use std::ops::Range;
 
 /// The weights of a convolution with a kernel of one column, (outputs, channels, rows), in the order in
 /// which `correlate` reads them: outputs in groups, of a group [channel][tap][output]. Taps are the rows, or
-/// what `nested` makes of them.
+/// what `winograd_columns` makes of them.
 pub struct Packed<const OUTPUTS: usize, const CHANNELS: usize> {
     weights: Vec<f32>,
 }
 
 impl<const OUTPUTS: usize, const CHANNELS: usize> Packed<OUTPUTS, CHANNELS> {
     /// With one channel the additions would be as many as the multiply-adds that they save.
-    const NESTED: bool = CHANNELS > 1;
-    const TAPS: usize = if Self::NESTED { nested::PRODUCTS } else { KERNEL };
+    const WINOGRAD: bool = CHANNELS > 1;
+    const TAPS: usize = if Self::WINOGRAD { winograd_columns::PRODUCTS } else { KERNEL };
 
     pub fn zeros() -> Self {
-        const { assert!(!Self::NESTED || OUTPUTS.is_multiple_of(matrices::OUTPUTS)) }
+        const { assert!(!Self::WINOGRAD || OUTPUTS.is_multiple_of(winograd_gemm::OUTPUTS)) }
         Packed { weights: vec![0.0; OUTPUTS * CHANNELS * Self::TAPS] }
     }
 
-    const fn matrices<S: Simd>() -> bool {
-        Self::NESTED && !avx512::<S>()
+    const fn gemm<S: Simd>() -> bool {
+        Self::WINOGRAD && !avx512::<S>()
     }
 
     /// Neighbouring columns that `correlate` takes together, or fewer.
     pub const fn columns<S: Simd>() -> usize {
-        if Self::matrices::<S>() { matrices::COLUMNS } else { 1 }
+        if Self::gemm::<S>() { winograd_gemm::COLUMNS } else { 1 }
     }
 
     fn groups<S: Simd>() -> impl Iterator<Item = Range<usize>> {
         groups_of(
-            if Self::matrices::<S>() { matrices::OUTPUTS } else { registers::OUTPUTS },
+            if Self::gemm::<S>() { winograd_gemm::OUTPUTS } else { registers::OUTPUTS },
             OUTPUTS,
         )
     }
@@ -50,8 +51,8 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Packed<OUTPUTS, CHANNELS> {
                 let places = take(&mut rest, Self::TAPS * group.len());
                 for (a, output) in group.clone().enumerate() {
                     let column = weight(output, channel);
-                    let nested = nested::weights(column);
-                    let taps: &[f32] = if Self::NESTED { &nested } else { &column };
+                    let products = winograd_columns::weights(column);
+                    let taps: &[f32] = if Self::WINOGRAD { &products } else { &column };
                     for (tap, &weight) in taps.iter().enumerate() {
                         places[tap * group.len() + a] = weight;
                     }
@@ -68,17 +69,17 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Packed<OUTPUTS, CHANNELS> {
         &self,
         simd: S,
         (x, strides): (&[S::f32s], Strides),
-        written: &mut [S::f32s],
+        panel: &mut [S::f32s],
         out: &mut [[[S::f32s; 2]; OUTPUTS]],
     ) {
         let weights = &*self.weights;
-        if Self::matrices::<S>() {
-            use matrices::correlate as matrix;
+        if Self::gemm::<S>() {
+            use winograd_gemm::correlate as gemm;
             let x = (x, strides);
             return match out.len() {
-                3 => matrix::<S, OUTPUTS, CHANNELS, 3>(simd, weights, x, written, out),
-                2 => matrix::<S, OUTPUTS, CHANNELS, 2>(simd, weights, x, written, out),
-                1 => matrix::<S, OUTPUTS, CHANNELS, 1>(simd, weights, x, written, out),
+                3 => gemm::<S, OUTPUTS, CHANNELS, 3>(simd, weights, x, panel, out),
+                2 => gemm::<S, OUTPUTS, CHANNELS, 2>(simd, weights, x, panel, out),
+                1 => gemm::<S, OUTPUTS, CHANNELS, 1>(simd, weights, x, panel, out),
                 _ => (),
             };
         }
@@ -88,9 +89,9 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Packed<OUTPUTS, CHANNELS> {
                 let size = CHANNELS * Self::TAPS;
                 let weights = &weights[group.start * size..group.end * size];
                 let out = &mut out[group];
-                if Self::NESTED {
-                    use nested::correlate_group as nested_group;
-                    for_group_of!(out.len(), nested_group::<S>(simd, weights, x, stride, out));
+                if Self::WINOGRAD {
+                    use winograd_columns::correlate_group as winograd_group;
+                    for_group_of!(out.len(), winograd_group::<S>(simd, weights, x, stride, out));
                 } else {
                     for_group_of!(out.len(), correlate_group::<S>(simd, weights, x, stride, out));
                 }
@@ -138,12 +139,12 @@ pub struct PackedTransposed<const OUTPUTS: usize, const CHANNELS: usize> {
 
 impl<const OUTPUTS: usize, const CHANNELS: usize> PackedTransposed<OUTPUTS, CHANNELS> {
     pub fn zeros() -> Self {
-        const { assert!(CHANNELS.is_multiple_of(nested::CHANNELS_BACK)) }
-        PackedTransposed { weights: vec![0.0; OUTPUTS * CHANNELS * nested::PRODUCTS] }
+        const { assert!(CHANNELS.is_multiple_of(winograd_columns::CHANNELS_BACK)) }
+        PackedTransposed { weights: vec![0.0; OUTPUTS * CHANNELS * winograd_columns::PRODUCTS] }
     }
 
     const fn group<S: Simd>() -> usize {
-        if avx512::<S>() { nested::CHANNELS_BACK } else { CHANNELS }
+        if avx512::<S>() { winograd_columns::CHANNELS_BACK } else { CHANNELS }
     }
 
     /// Sets the column of every `weight(output, channel)`.
@@ -151,9 +152,9 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> PackedTransposed<OUTPUTS, CHAN
         let (mut rest, group) = (&mut *self.weights, Self::group::<S>());
         for first in (0..CHANNELS).step_by(group) {
             for output in 0..OUTPUTS {
-                let places = take(&mut rest, nested::PRODUCTS * group);
+                let places = take(&mut rest, winograd_columns::PRODUCTS * group);
                 for c in 0..group {
-                    let products = nested::weights(weight(output, first + c));
+                    let products = winograd_columns::weights(weight(output, first + c));
                     for (product, weight) in products.into_iter().enumerate() {
                         places[product * group + c] = weight;
                     }
@@ -172,22 +173,24 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> PackedTransposed<OUTPUTS, CHAN
         simd: S,
         deltas: (&[S::f32s], usize),
         size: (usize, usize),
-        written: &mut [S::f32s],
+        panel: &mut [S::f32s],
         out: (&mut [S::f32s], Strides),
     ) {
-        const C: usize = nested::CHANNELS_BACK;
+        const C: usize = winograd_columns::CHANNELS_BACK;
         if !avx512::<S>() {
-            use matrices::correlate_transposed as matrix;
-            return matrix::<S, CHANNELS>(simd, &self.weights, deltas, size, written, out);
+            use winograd_gemm::correlate_transposed as gemm;
+            return gemm::<S, CHANNELS>(simd, &self.weights, deltas, size, panel, out);
         }
         let ((deltas, output_stride), (rows, columns), (out, strides)) = (deltas, size, out);
-        let weights = self.weights.chunks_exact(OUTPUTS * nested::PRODUCTS * C);
+        let weights = self.weights.chunks_exact(OUTPUTS * winograd_columns::PRODUCTS * C);
         for (weights, first) in weights.zip((0..CHANNELS).step_by(C)) {
             for column in 0..columns {
                 let deltas = (&deltas[column * rows..], output_stride);
                 let out = &mut out[first * strides.channel + column * strides.column..];
                 let out = (out, strides.channel);
-                nested::correlate_transposed_group::<S, C>(simd, weights, deltas, rows, out);
+                winograd_columns::correlate_transposed_group::<S, C>(
+                    simd, weights, deltas, rows, out,
+                );
             }
         }
     }
@@ -206,7 +209,7 @@ pub fn column_weights<S: Simd>(
     places: [usize; 2],
 ) {
     let gradients = if avx512::<S>() {
-        nested::column_weights(simd, deltas, size, x)
+        winograd_columns::column_weights(simd, deltas, size, x)
     } else {
         plain_column_weights(simd, deltas, size, x)
     };
@@ -223,11 +226,11 @@ pub fn convolution_weights<S: Simd, const C: usize>(
     deltas: (&[S::f32s], usize),
     size: (usize, usize),
     x: (&[S::f32s], Strides),
-    written: &mut [S::f32s],
+    panel: &mut [S::f32s],
     sums: &mut [f32],
 ) {
     if !avx512::<S>() {
-        return matrices::convolution_weights::<S, C>(simd, deltas, size, x, written, sums);
+        return winograd_gemm::convolution_weights::<S, C>(simd, deltas, size, x, panel, sums);
     }
     let ((deltas, output_stride), (rows, _), (x, strides)) = (deltas, size, x);
     let deltas = deltas.chunks_exact(2 * output_stride);
@@ -312,10 +315,10 @@ mod tests {
             let x = noise.vectors::<S>(CHANNELS * channel_stride);
             let mut packed = Packed::<OUTPUTS, CHANNELS>::zeros();
             packed.fill::<S>(|output, channel| column(&weights, output * CHANNELS + channel));
-            let mut written = noise.vectors::<S>(matrices::vectors(CHANNELS, 0));
+            let mut panel = noise.vectors::<S>(winograd_gemm::vectors(CHANNELS, 0));
             let mut out = vec![[[simd.splat_f32s(9.0); 2]; OUTPUTS]; columns];
             let strides = Strides { channel: channel_stride, column: column_stride };
-            packed.correlate(simd, (&x, strides), &mut written, &mut out);
+            packed.correlate(simd, (&x, strides), &mut panel, &mut out);
             assert_sums::<S>("correlate", out.as_flattened().as_flattened(), |i, l| {
                 let (column, output, below) = (i / 2 / OUTPUTS, i / 2 % OUTPUTS, i % 2);
                 let mut terms = Vec::new();
@@ -343,10 +346,10 @@ mod tests {
         let deltas = noise.vectors::<S>(OUTPUTS * stride);
         let mut packed = PackedTransposed::<OUTPUTS, CHANNELS>::zeros();
         packed.fill::<S>(|output, channel| column(&weights, output * CHANNELS + channel));
-        let mut written = noise.vectors::<S>(matrices::vectors(CHANNELS, rows * columns / 2));
+        let mut panel = noise.vectors::<S>(winograd_gemm::vectors(CHANNELS, rows * columns / 2));
         let mut out = vec![simd.splat_f32s(9.0); CHANNELS * columns * inputs];
         let place = (&mut *out, Strides { channel: columns * inputs, column: inputs });
-        packed.correlate_transposed(simd, (&deltas, stride), (rows, columns), &mut written, place);
+        packed.correlate_transposed(simd, (&deltas, stride), (rows, columns), &mut panel, place);
         assert_sums::<S>("correlate_transposed", &out, |i, l| {
             let (channel, column, y) = (i / inputs / columns, i / inputs % columns, i % inputs);
             let mut terms = Vec::new();
@@ -396,12 +399,12 @@ mod tests {
         let (stride, column) = (rows * columns + 2, rows + KERNEL);
         let (deltas, x) =
             (noise.vectors::<S>(OUTPUTS * stride), noise.vectors::<S>(C * columns * column));
-        let mut written = noise.vectors::<S>(matrices::vectors(C, rows * columns / 2));
+        let mut panel = noise.vectors::<S>(winograd_gemm::vectors(C, rows * columns / 2));
         let before = noise.floats(OUTPUTS * C * KERNEL);
         let mut sums = before.clone();
         let x_of = (&*x, Strides { channel: columns * column, column });
         let (size, deltas_of) = ((rows, columns), (&*deltas, stride));
-        convolution_weights::<S, C>(simd, deltas_of, size, x_of, &mut written, &mut sums);
+        convolution_weights::<S, C>(simd, deltas_of, size, x_of, &mut panel, &mut sums);
         for (i, ours) in sums.into_iter().enumerate() {
             let (output, channel, k) = (i / KERNEL / C, i / KERNEL % C, i % KERNEL);
             let mut naive = f64::from(before[i]);

@@ -1,13 +1,13 @@
-//! The kernels of a convolution with fewer multiplications along its columns too: two outputs, one below
-//! the other, take 7 of each column of a kernel instead of 10.
+//! Winograd along the columns as well, nested in that along the rows: two outputs, one below the other, take 7
+//! multiplications of each column of a kernel instead of 10.
 //!
 //! Winograd's F(2, 3) on the first three rows and F(2, 2) on the other two (Lavin and Gray 2016), from the
 //! points 0, 1, -1, infinity and 0, 1, infinity. Products that go into the same outputs share a sum, so four
 //! sums make two outputs. What is left of the transforms is additions.
 //!
-//! These kernels make them in registers, again for each group of outputs: a CPU makes them beside its
+//! These micro-kernels make the transforms in registers, again for each group of outputs: a CPU makes them beside its
 //! multiply-adds. But a weight serves one product, not two, and twice as many sums must be kept: that pays with
-//! AVX-512 (`kernels::avx512`). `matrices` has the kernels for 16 registers.
+//! AVX-512 (`registers::avx512`). `winograd_gemm` has the kernels for 16 registers.
 
 use crate::architecture::KERNEL;
 use crate::engine::fused::vectors::maps::Columns;
@@ -169,7 +169,7 @@ pub fn correlate_transposed_group<S: Simd, const C: usize>(
     }
 }
 
-/// The gradients, their lanes not yet added up, that `columns::column_weights` adds to its sums.
+/// The gradients, their lanes not yet added up, that `correlation::column_weights` adds to its sums.
 #[inline(always)]
 pub fn column_weights<S: Simd>(
     simd: S,

@@ -1,9 +1,9 @@
-//! The kernels of `nested` for 16 registers, as products of matrices.
+//! What `winograd_columns` computes, as products of matrices (GEMM), for CPUs with 16 registers.
 //!
 //! Where a column is transformed in registers, a weight serves one multiply-add, and to load it takes as long
-//! as what is saved. Here the transformed columns of several places are written down, and one sum after the
+//! as what is saved. Here the transformed columns of several places are packed into a panel, and one sum after the
 //! other is made for 12 pairs of output or channel and place, so that each value that is loaded serves two or
-//! six. The writing takes a third of what is saved: of the plain kernels' time a fifth.
+//! six. The packing takes a third of what is saved: of the plain kernels' time a fifth.
 
 use super::winograd_columns::{
     INPUTS, OF_BOTH, PRODUCTS, SUM_OF, inputs, outputs_gradient, reach, weights_gradient,
@@ -19,7 +19,7 @@ pub const COLUMNS: usize = 3;
 /// Places of two outputs, one below the other, whose input gradient is computed together.
 const PLACES: usize = 2;
 
-/// Vectors that the kernels write down, of maps with so many channels and places.
+/// Vectors of the panel, of maps with so many channels and places.
 pub fn vectors(channels: usize, places: usize) -> usize {
     PRODUCTS * channels * COLUMNS.max(places + OUTPUTS)
 }
@@ -43,22 +43,22 @@ pub fn correlate<S: Simd, const O: usize, const C: usize, const B: usize>(
     simd: S,
     weights: &[f32],
     (x, strides): (&[S::f32s], Strides),
-    written: &mut [S::f32s],
+    panel: &mut [S::f32s],
     out: &mut [[[S::f32s; 2]; O]],
 ) {
     // [channel][product][column]
-    let written = &mut written.as_chunks_mut::<B>().0.as_chunks_mut::<PRODUCTS>().0[..C];
-    for (channel, written) in written.iter_mut().enumerate() {
+    let panel = &mut panel.as_chunks_mut::<B>().0.as_chunks_mut::<PRODUCTS>().0[..C];
+    for (channel, panel) in panel.iter_mut().enumerate() {
         for column in 0..B {
             let x = &x[channel * strides.channel + column * strides.column..];
-            for (place, value) in written.iter_mut().zip(inputs(simd, x)) {
+            for (place, value) in panel.iter_mut().zip(inputs(simd, x)) {
                 place[column] = value;
             }
         }
     }
     let weights = weights.as_chunks::<OUTPUTS>().0.as_chunks::<PRODUCTS>().0;
     for (i, weights) in weights.chunks_exact(C).enumerate() {
-        let sums = correlate_outputs(simd, weights, written);
+        let sums = correlate_outputs(simd, weights, panel);
         for (out, sums) in out.iter_mut().zip(sums) {
             out[i * OUTPUTS..][..OUTPUTS].copy_from_slice(&sums);
         }
@@ -116,24 +116,24 @@ pub fn correlate_transposed<S: Simd, const C: usize>(
     weights: &[f32],
     (deltas, output_stride): (&[S::f32s], usize),
     (rows, columns): (usize, usize),
-    written: &mut [S::f32s],
+    panel: &mut [S::f32s],
     (out, strides): (&mut [S::f32s], Strides),
 ) {
     let places = columns * rows / 2;
     // [place][product][channel]
-    let written = &mut written.as_chunks_mut::<C>().0.as_chunks_mut::<PRODUCTS>().0[..places];
+    let panel = &mut panel.as_chunks_mut::<C>().0.as_chunks_mut::<PRODUCTS>().0[..places];
     let weights = weights.as_chunks::<C>().0.as_chunks::<PRODUCTS>().0;
     let deltas = (deltas.as_chunks::<2>().0, output_stride / 2);
-    for_each_product!(inputs_of_product::<S, C>(simd, weights, deltas, written));
-    for (column, written) in written.chunks_exact(rows / 2).enumerate() {
+    for_each_product!(inputs_of_product::<S, C>(simd, weights, deltas, panel));
+    for (column, panel) in panel.chunks_exact(rows / 2).enumerate() {
         for channel in 0..C {
             let out = &mut out[channel * strides.channel + column * strides.column..];
             let out = &mut out[..rows + KERNEL - 1];
             let mut begun = [simd.splat_f32s(0.0); KERNEL - 1];
-            for (out, written) in out.as_chunks_mut::<2>().0.iter_mut().zip(written) {
+            for (out, panel) in out.as_chunks_mut::<2>().0.iter_mut().zip(panel) {
                 let mut products = [simd.splat_f32s(0.0); PRODUCTS];
                 for product in 0..PRODUCTS {
-                    products[product] = written[product][channel];
+                    products[product] = panel[product][channel];
                 }
                 *out = reach(simd, products, &mut begun);
             }
@@ -148,14 +148,14 @@ fn inputs_of_product<S: Simd, const C: usize, const P: usize>(
     simd: S,
     weights: &[[[f32; C]; PRODUCTS]],
     deltas: (&[[S::f32s; 2]], usize),
-    written: &mut [[[S::f32s; C]; PRODUCTS]],
+    panel: &mut [[[S::f32s; C]; PRODUCTS]],
 ) {
-    for (i, written) in written.chunks_mut(PLACES).enumerate() {
+    for (i, panel) in panel.chunks_mut(PLACES).enumerate() {
         let at = i * PLACES;
-        if let [first, second] = written {
+        if let [first, second] = panel {
             [first[P], second[P]] = inputs_of_places::<S, C, P, PLACES>(simd, weights, deltas, at);
         } else {
-            [written[0][P]] = inputs_of_places::<S, C, P, 1>(simd, weights, deltas, at);
+            [panel[0][P]] = inputs_of_places::<S, C, P, 1>(simd, weights, deltas, at);
         }
     }
 }
@@ -191,20 +191,20 @@ pub fn convolution_weights<S: Simd, const C: usize>(
     (deltas, output_stride): (&[S::f32s], usize),
     (rows, columns): (usize, usize),
     (x, strides): (&[S::f32s], Strides),
-    written: &mut [S::f32s],
+    panel: &mut [S::f32s],
     sums: &mut [f32],
 ) {
     let places = columns * rows / 2;
     // [place][product][channel] and, of two outputs' gradient, [output][product][channel]
-    let written = written.as_chunks_mut::<C>().0.as_chunks_mut::<PRODUCTS>().0;
-    let (written, gradient) = written.split_at_mut(places);
+    let panel = panel.as_chunks_mut::<C>().0.as_chunks_mut::<PRODUCTS>().0;
+    let (panel, gradient) = panel.split_at_mut(places);
     let gradient = &mut gradient.as_chunks_mut::<OUTPUTS>().0[0];
-    for (column, written) in written.chunks_exact_mut(rows / 2).enumerate() {
+    for (column, panel) in panel.chunks_exact_mut(rows / 2).enumerate() {
         for channel in 0..C {
             let x = &x[channel * strides.channel + column * strides.column..];
             let x = x[..rows + KERNEL - 1].windows(INPUTS).step_by(2);
-            for (written, x) in written.iter_mut().zip(x) {
-                for (place, value) in written.iter_mut().zip(inputs(simd, x)) {
+            for (panel, x) in panel.iter_mut().zip(x) {
+                for (place, value) in panel.iter_mut().zip(inputs(simd, x)) {
                     place[channel] = value;
                 }
             }
@@ -214,7 +214,7 @@ pub fn convolution_weights<S: Simd, const C: usize>(
     for (deltas, sums) in deltas.zip(sums.chunks_exact_mut(OUTPUTS * C * KERNEL)) {
         let (first, second) = deltas.split_at(output_stride);
         let deltas = [first, second].map(|deltas| &deltas.as_chunks::<2>().0[..places]);
-        for_each_product!(weights_of_product::<S, C>(simd, deltas, written, gradient));
+        for_each_product!(weights_of_product::<S, C>(simd, deltas, panel, gradient));
         for channel in 0..C {
             let mut of_channel = [[simd.splat_f32s(0.0); KERNEL]; OUTPUTS];
             for (column, gradient) in of_channel.iter_mut().zip(&*gradient) {

@@ -22,13 +22,13 @@ impl<V: Copy> Tile<'_, V> {
         (features, stride): (&[V], usize),
         sums: &mut [f32],
     ) {
-        let Scratch { row1, written, gradient2, rows1, .. } = scratch;
+        let Scratch { row1, panel, gradient2, rows1, .. } = scratch;
         let [(weights1, bias1), (weights2, bias2)] = layers(sums, POINTS * KERNEL);
         self.pooling2(simd, g, (features, stride), gradient2);
         let mut bias = [simd.splat_f32s(0.0); CONV2_CHANNELS];
         add_outputs(simd, gradient2, g.plane2(), &mut bias);
         add_reduced(simd, &bias, bias2);
-        self.convolution2(simd, g, weights, gradient2, written, weights2);
+        self.convolution2(simd, g, weights, gradient2, panel, weights2);
         self.convolution1(simd, g, [row1, rows1], (weights1, bias1));
     }
 
@@ -67,7 +67,7 @@ impl<V: Copy> Tile<'_, V> {
         g: &Geometry,
         weights: &ConvolutionWeights,
         gradient2: &[V],
-        written: &mut [V],
+        panel: &mut [V],
         sums: &mut [f32],
     ) {
         let ([_, strides], plane2) = (g.strides(), g.plane2());
@@ -77,9 +77,9 @@ impl<V: Copy> Tile<'_, V> {
         for (point, ((map, gradient2), sums)) in maps.zip(gradients).zip(sums).enumerate() {
             let (deltas, size) = ((gradient2, plane2), (g.height2, g.columns2_at(point)));
             let x = (&*map, strides);
-            convolution_weights::<S, CONV1_CHANNELS>(simd, deltas, size, x, written, sums);
+            convolution_weights::<S, CONV1_CHANNELS>(simd, deltas, size, x, panel, sums);
             let (back, out) = (&weights.conv2_back[point], (map, strides));
-            back.correlate_transposed(simd, deltas, size, written, out);
+            back.correlate_transposed(simd, deltas, size, panel, out);
         }
     }
 

@@ -79,7 +79,7 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Convolution<OUTPUTS, CHANNELS>
         simd: S,
         (x, strides): (&[S::f32s], Strides),
         (y, columns, narrow): (usize, Range<usize>, bool),
-        written: &mut [S::f32s],
+        panel: &mut [S::f32s],
         products: &mut [S::f32s],
     ) {
         let products = products.as_chunks_mut::<2>().0.as_chunks_mut::<OUTPUTS>().0;
@@ -88,7 +88,7 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Convolution<OUTPUTS, CHANNELS>
             let first = point * CHANNELS * strides.channel + columns.start * strides.column + 2 * y;
             let without = usize::from(narrow && point >= winograd::NARROW_POINTS);
             let (products, none) = products.split_at_mut(columns.len() - without);
-            weights.correlate(simd, (&x[first..], strides), written, products);
+            weights.correlate(simd, (&x[first..], strides), panel, products);
             none.fill([[simd.splat_f32s(0.0); 2]; OUTPUTS]);
         }
     }

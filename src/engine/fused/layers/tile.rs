@@ -9,7 +9,7 @@ use crate::architecture::{CONV1_CHANNELS, CONV2_CHANNELS, KERNEL};
 use crate::engine::fused::kernels::correlation::Packed;
 use crate::engine::fused::kernels::pooling::pool;
 use crate::engine::fused::kernels::winograd::POINTS;
-use crate::engine::fused::kernels::winograd_gemm as matrices;
+use crate::engine::fused::kernels::winograd_gemm;
 use crate::engine::fused::vectors::memory::take;
 use pulp::Simd;
 
@@ -39,8 +39,8 @@ pub struct Scratch<'a, V> {
     pub row1: &'a mut [V],
     /// (8 points, columns that are computed together, 16 outputs, 2 rows): a convolution's products.
     pub products: &'a mut [V],
-    /// What the second convolution's kernels write down.
-    pub written: &'a mut [V],
+    /// The panel of the second convolution's kernels.
+    pub panel: &'a mut [V],
     /// (8 points, 16, columns2, height2): gradient before the second activation, transformed.
     pub gradient2: &'a mut [V],
     /// (8 points, 6, columns1, 4 rows): four rows of the gradient before the first activation,
@@ -95,7 +95,7 @@ impl<'a, V: Copy> Tile<'a, V> {
             self.pool_row1(simd, g, weights, y, scratch.row1, scratch.products);
         }
         let (activation, pooling) = g.rules();
-        let Scratch { products, written, .. } = scratch;
+        let Scratch { products, panel, .. } = scratch;
         let [_, strides1] = g.strides();
         let together = Packed2::columns::<S>();
         for (y, first) in (0..g.height2 / 2)
@@ -105,7 +105,7 @@ impl<'a, V: Copy> Tile<'a, V> {
             let narrow = g.windows2(columns.end - 1).len() < WINDOWS;
             let x = (&*self.transformed1, strides1);
             let at = (y, columns.clone(), narrow);
-            weights.conv2.products(simd, x, at, written, products);
+            weights.conv2.products(simd, x, at, panel, products);
             for column in columns.clone() {
                 let (used, conv2) = (g.windows2(column), &weights.conv2);
                 let windows = place(self.maps2, y * g.columns2 + column);
@@ -193,8 +193,8 @@ impl<'a, V> Scratch<'a, V> {
             [POINTS * CONV2_CHANNELS * g.plane2(), POINTS * CONV1_CHANNELS * ROWS1 * g.columns1];
         let [a, b] = if training { backward } else { [0; 2] };
         let places = if training { g.plane2() / 2 } else { 0 };
-        let written = if together > 1 { matrices::vectors(CONV1_CHANNELS, places) } else { 0 };
-        [g.padded_width, CONV1_CHANNELS * g.width1, products, written, a, b]
+        let panel = if together > 1 { winograd_gemm::vectors(CONV1_CHANNELS, places) } else { 0 };
+        [g.padded_width, CONV1_CHANNELS * g.width1, products, panel, a, b]
     }
 
     pub fn vectors<S: Simd>(g: &Geometry, training: bool) -> usize {
@@ -204,8 +204,8 @@ impl<'a, V> Scratch<'a, V> {
     /// Memory that was zero at first and only a scratch has written, at the same place.
     #[inline(always)]
     pub fn new<S: Simd<f32s = V>>(g: &Geometry, training: bool, memory: &mut &'a mut [V]) -> Self {
-        let [row0, row1, products, written, gradient2, rows1] =
+        let [row0, row1, products, panel, gradient2, rows1] =
             Self::sizes::<S>(g, training).map(|n| take(memory, n));
-        Scratch { row0, row1, products, written, gradient2, rows1 }
+        Scratch { row0, row1, products, panel, gradient2, rows1 }
     }
 }

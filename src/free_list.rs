@@ -1,17 +1,17 @@
-//! Buffers that calls borrow and give back, so that a call that is made again and again allocates
+//! A free list: buffers that calls borrow and give back, so that a call that is made again and again allocates
 //! nothing: as many are kept as calls ever ran at once.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-pub struct Stock<T>(Mutex<Vec<T>>);
+pub struct FreeList<T>(Mutex<Vec<T>>);
 
-impl<T> Default for Stock<T> {
+impl<T> Default for FreeList<T> {
     fn default() -> Self {
-        Stock(Mutex::default())
+        FreeList(Mutex::default())
     }
 }
 
-impl<T> Stock<T> {
+impl<T> FreeList<T> {
     /// One that an earlier call has given back.
     pub fn take(&self) -> Option<T> {
         self.items().pop()

@@ -579,7 +579,11 @@ lenet_status lenet_get_layer(const struct lenet_model *model,
 /**
  * Saves a model as of its last whole step to a safetensors file, from which training goes on as if
  * it had never stopped. Whatever happens, power cuts included, the path holds the whole old file or
- * the whole new one. A file that is replaced keeps its mode; a new one gets what the umask leaves.
+ * the whole new one; a file system that cannot sync a folder (CIFS, FAT, some FUSE) may undo the save
+ * in a power cut. If the last step, syncing the folder, fails with LENET_ERROR_IO, the new file is in
+ * place and the message says so. A file that is replaced keeps its mode where modes can be set; a new
+ * one gets what the umask leaves. A process that is killed leaves no other file, but between two
+ * system calls, or where Linux's O_TMPFILE is missing: its name then begins with .lenet-.
  *
  * @param model  The model.
  * @param path   UTF-8. A regular file there is replaced; anything else, a symbolic link included,

@@ -773,9 +773,11 @@ lenet_status lenet_train_batch_u8(struct lenet_model *model,
  * Trains for a number of epochs, each over the whole dataset in an order of its own that follows
  * from the model's seed. Steps that were completed are kept, whatever the call returns.
  *
- * If the fit before stopped in the middle of an epoch over as many images (it was cancelled, or the
- * model was saved then and loaded since), the rest of that epoch is the first epoch here. So to
- * stop, save, load and fit the remaining epochs gives the same model, bit for bit, as one fit.
+ * If the fit before stopped in the middle of an epoch (it was cancelled, or the model was saved then
+ * and loaded since) and `train` has the same content as the dataset of that fit, the rest of that
+ * epoch is the first epoch here. So to stop, save, load and fit the remaining epochs gives the same
+ * model, bit for bit, as one fit. Content is height, width, images and labels in their order,
+ * wherever they come from; a hash of it is kept in the model. Over other data, every epoch is whole.
  *
  * @param model       The model.
  * @param train       Training data, of the model's image size.

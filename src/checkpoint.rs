@@ -49,6 +49,9 @@ struct Metadata {
     epoch: u64,
     epoch_consumed: u64,
     epoch_count: u64,
+    /// 32 hexadecimal digits, in the middle of an epoch only: version 1.0 does not know this field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    epoch_dataset: Option<String>,
 }
 
 /// Read first, so that a later format is called that and not corrupt.
@@ -79,6 +82,7 @@ pub fn save(model: &Model) -> Result<Vec<u8>> {
         epoch: state.epoch.index,
         epoch_consumed: state.epoch.consumed,
         epoch_count: state.epoch.count,
+        epoch_dataset: state.epoch.dataset.map(|hash| format!("{hash:032x}")),
     };
     let internal = |e: &dyn std::fmt::Display| Error::new(Code::Internal, format!("save: {e}"));
     let metadata = serde_json::to_string(&metadata).map_err(|e| internal(&e))?;
@@ -158,6 +162,10 @@ fn load_lenet(
         index: metadata.epoch,
         consumed: metadata.epoch_consumed,
         count: metadata.epoch_count,
+        dataset: metadata
+            .epoch_dataset
+            .map(|hex| read_hash(&hex, metadata.epoch_consumed))
+            .transpose()?,
     };
     let reachable = epoch.index.max(metadata.step) <= MAX_COUNT;
     if !reachable || (epoch.consumed > 0 && epoch.consumed >= epoch.count) {
@@ -183,6 +191,16 @@ fn load_lenet(
         optimizer.push(values);
     }
     Model::restore(options, &parameters, Some(&optimizer), metadata.step, epoch)
+}
+
+/// The hash of the dataset that an unfinished epoch was begun with.
+fn read_hash(hex: &str, consumed: u64) -> Result<u128> {
+    let digits = hex.len() == 32 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let hash = u128::from_str_radix(hex, 16).ok();
+    hash.filter(|_| digits && consumed > 0).ok_or_else(|| {
+        let message = format!("metadata: epoch_dataset is {hex:?} after {consumed} images");
+        Error::new(Code::Corrupt, message)
+    })
 }
 
 fn load_pytorch(

@@ -56,9 +56,9 @@ impl Metrics {
 }
 
 /// Trains for `options.epochs` epochs of `train` in batches; the last batch of an epoch may be
-/// smaller. If the fit before was interrupted in the middle of an epoch over as many images, the
-/// rest of that epoch is the first one here, so that stopping and going on is the same as never
-/// having stopped. `progress` returns false to cancel.
+/// smaller. If the fit before was interrupted in the middle of an epoch over a dataset of the same
+/// content, the rest of that epoch is the first one here, so that stopping and going on is the same
+/// as never having stopped. `progress` returns false to cancel.
 pub fn fit(
     model: &Model,
     train: &Dataset,
@@ -78,12 +78,13 @@ pub fn fit(
     let mut training = model.train()?;
     let count = train.count() as u64;
     let mut epoch = model.state().epoch;
-    if epoch.count != count {
+    let same = epoch.dataset.is_none_or(|hash| hash == train.hash());
+    if epoch.count != count || !same {
         epoch.consumed = 0;
     }
     let (mut order, mut labels) = (Vec::new(), Vec::new());
     for number in 1..=options.epochs {
-        epoch.count = count;
+        (epoch.count, epoch.dataset) = (count, Some(train.hash()));
         shuffle(&mut order, model.options().seed, epoch.index, train.count())?;
         let batch_size = options.batch_size as usize;
         let rest = &order[epoch.consumed as usize..];
@@ -111,7 +112,7 @@ pub fn fit(
             epoch.consumed += batch.len() as u64;
             if epoch.consumed == count {
                 let index = (epoch.index + 1).min(MAX_COUNT);
-                epoch = Epoch { index, consumed: 0, count: 0 };
+                epoch = Epoch { index, ..Epoch::default() };
             }
             let result = training.step_checked(&images, &labels, epoch)?;
             failpoint::point();

@@ -66,6 +66,9 @@ pub struct Epoch {
     /// Images of this epoch that have been trained on, and of how many; 0 and 0 between epochs.
     pub consumed: u64,
     pub count: u64,
+    /// The hash of the dataset that this epoch was begun with. None between epochs, and in the
+    /// middle of one in a file of version 1.0.
+    pub dataset: Option<u128>,
 }
 
 /// Everything that training changes, as of one whole step.

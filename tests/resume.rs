@@ -146,6 +146,153 @@ fn an_interrupted_epoch_over_other_data_is_given_up() {
     assert!(model.bytes() == fresh.bytes());
 }
 
+/// Files of the same data, opened anew.
+fn through_idx_files(data: &MadeData) -> Dataset {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, sizes: &[usize], bytes: &[u8]| {
+        let sizes = sizes.iter().flat_map(|&size| (size as u32).to_be_bytes());
+        let header: Vec<u8> = sizes.collect();
+        let path = folder.path().join(name);
+        let rank = (header.len() / 4) as u8;
+        std::fs::write(&path, [&[0, 0, 8, rank], &header[..], bytes].concat()).unwrap();
+        path
+    };
+    let n = data.labels.len();
+    let images = write("images", &[n, data.size, data.size], &data.images);
+    Dataset::open(&images, &write("labels", &[n], &data.labels)).unwrap()
+}
+
+#[test]
+fn the_rest_of_an_epoch_belongs_to_the_dataset_that_it_was_begun_with() {
+    let made = MadeData::new(60, 16, 3);
+    let changed = |change: &dyn Fn(&mut MadeData)| {
+        let mut made = MadeData::new(60, 16, 3);
+        change(&mut made);
+        Dataset::new(&made)
+    };
+    let last_pixel = changed(&|made| *made.images.last_mut().unwrap() ^= 1);
+    let last_label = changed(&|made| made.labels[59] = (made.labels[59] + 1) % 3);
+    let order = changed(&|made| {
+        made.images.rotate_left(256);
+        made.labels.rotate_left(1);
+    });
+    for options in optimizers() {
+        let model = Model::create(&options);
+        fit_and_cancel(&model, &Dataset::new(&made), 1, 7); // of 8
+        let saved = model.bytes();
+        for other in [&last_pixel, &last_label, &order] {
+            for model in [model.try_clone(), Model::from_bytes(&saved)] {
+                assert_eq!(steps_of_a_fit(&model, other), 8);
+            }
+        }
+        // The same content is the same dataset, wherever it comes from.
+        let whole = Model::create(&options);
+        whole.fit(&Dataset::new(&made), 1, 8);
+        for same in [Dataset::new(&made), through_idx_files(&made)] {
+            let resumed = Model::from_bytes(&saved);
+            assert_eq!(steps_of_a_fit(&resumed, &same), 1);
+            assert!(resumed.bytes() == whole.bytes());
+        }
+    }
+}
+
+/// Steps that one epoch makes.
+fn steps_of_a_fit(model: &Model, data: &Dataset) -> u32 {
+    unsafe extern "C-unwind" fn count(progress: *const lenet_progress, steps: *mut c_void) -> i32 {
+        let (progress, steps) = unsafe { (&*progress, &mut *steps.cast::<u32>()) };
+        *steps += u32::from(progress.event == LENET_PROGRESS_STEP);
+        0
+    }
+    let (options, mut steps) = (fit_options(1, 8), 0u32);
+    let user_data = (&raw mut steps).cast();
+    ok(unsafe { lenet_fit(model.0, data.0, null(), &options, Some(count), user_data) });
+    steps
+}
+
+/// Images of 16 x 32 whose bytes are those of 32 x 16.
+#[test]
+fn the_same_bytes_in_another_shape_are_another_dataset() {
+    let made = MadeData::new(60, 16, 3);
+    let shaped = |n: usize, height, width| {
+        let mut dataset = std::ptr::null_mut();
+        let (images, labels) = (made.images.as_ptr(), made.labels.as_ptr());
+        ok(unsafe { lenet_dataset_from_memory(images, labels, n, height, width, &mut dataset) });
+        Dataset(dataset)
+    };
+    let model = Model::create(&lenet_options { width: 32, ..small(LENET_PRESET_MODERN) });
+    fit_and_cancel(&model, &shaped(30, 16, 32), 1, 3);
+    let text = String::from_utf8_lossy(&model.bytes()).into_owned();
+    // A file cannot be of two shapes but by a forger, who changes the shape and not the hash.
+    let hash = |text: &str| text.split("epoch_dataset\\\":\\\"").nth(1).unwrap()[..32].to_string();
+    let other = Model::create(&lenet_options { height: 32, ..small(LENET_PRESET_MODERN) });
+    fit_and_cancel(&other, &shaped(30, 32, 16), 1, 3);
+    assert_ne!(hash(&text), hash(&String::from_utf8_lossy(&other.bytes())));
+}
+
+/// The hash is in files, so it must not change: the same on every machine, in every version.
+#[test]
+fn the_hash_in_the_file_stays_what_it_is() {
+    let model = Model::create(&small(LENET_PRESET_CLASSIC));
+    let data = Dataset::new(&MadeData::new(60, 16, 3));
+    fit_and_cancel(&model, &data, 1, 3);
+    let bytes = model.bytes();
+    let text = String::from_utf8_lossy(&bytes);
+    assert!(text.contains(EPOCH_DATASET), "{}", &text[..1500]);
+    // Between epochs there is nothing to keep, and 1.0 reads the file.
+    model.fit(&data, 1, 8);
+    assert!(!String::from_utf8_lossy(&model.bytes()).contains("epoch_dataset"));
+}
+
+/// XXH3 with 128 bits of height, width, labels and images, as another implementation has it.
+const EPOCH_DATASET: &str = "ec4598332417ebf18d09e287ea4bdd6c";
+
+/// What 1.0 wrote does not tell the dataset; its number of images must do.
+#[test]
+fn a_file_without_the_hash_goes_on_with_as_many_images() {
+    let model = Model::create(&small(LENET_PRESET_MODERN));
+    let data = Dataset::new(&MadeData::new(60, 16, 3));
+    fit_and_cancel(&model, &data, 1, 7);
+    let without = edit_header(&model.bytes(), |header| {
+        let at = header.find(",\\\"epoch_dataset").unwrap();
+        let end = at + header[at..].find('}').unwrap();
+        header.replace_range(at..end, "");
+    });
+    assert_eq!(steps_of_a_fit(&Model::from_bytes(&without), &data), 1);
+    let whole = Model::create(&small(LENET_PRESET_MODERN));
+    whole.fit(&data, 1, 8);
+    let resumed = Model::from_bytes(&without);
+    resumed.fit(&data, 1, 8);
+    assert!(resumed.bytes() == whole.bytes());
+}
+
+#[test]
+fn a_hash_that_none_could_be_is_refused() {
+    let model = Model::create(&small(LENET_PRESET_CLASSIC));
+    fit_and_cancel(&model, &Dataset::new(&MadeData::new(60, 16, 3)), 1, 3);
+    let bytes = model.bytes();
+    let forged = |forge: &dyn Fn(&mut String)| {
+        let bytes = edit_header(&bytes, forge);
+        let status = Model::try_from_bytes(&bytes, null()).err().unwrap_or(LENET_OK);
+        support::refused("load", status, LENET_ERROR_CORRUPT, &["metadata", "epoch_dataset"]);
+    };
+    let at = |header: &str| header.find("epoch_dataset\\\":\\\"").unwrap() + 18;
+    forged(&|header| header.replace_range(at(header)..at(header) + 1, "G"));
+    forged(&|header| header.replace_range(at(header)..at(header) + 1, "+"));
+    forged(&|header| header.replace_range(at(header)..at(header) + 1, "A"));
+    forged(&|header| header.replace_range(at(header)..at(header) + 1, ""));
+    forged(&|header| header.insert(at(header), '0'));
+    // Between epochs there is no dataset.
+    forged(&|header| *header = header.replace("epoch_consumed\\\":24", "epoch_consumed\\\":0"));
+}
+
+/// The file with its header's text changed.
+fn edit_header(bytes: &[u8], edit: impl Fn(&mut String)) -> Vec<u8> {
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut header = String::from_utf8(bytes[8..8 + length].to_vec()).unwrap();
+    edit(&mut header);
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &bytes[8 + length..]].concat()
+}
+
 #[test]
 fn the_number_of_threads_changes_nothing_and_the_seed_does() {
     let data = Dataset::new(&MadeData::new(60, 16, 3));

@@ -593,7 +593,8 @@ lenet_status lenet_get_layer(const struct lenet_model *model,
  *         LENET_ERROR_OUT_OF_MEMORY or LENET_ERROR_INTERNAL. Any thread, also during training.
  *         Since 1.0.
  */
-lenet_status lenet_save(const struct lenet_model *model, const char *path);
+lenet_status lenet_save(const struct lenet_model *model,
+                        const char *path);
 
 /**
  * Loads a model that lenet_save() wrote, or the state_dict of such a network that PyTorch saved
@@ -649,16 +650,23 @@ lenet_status lenet_load_buffer(const uint8_t *buffer,
                                struct lenet_model **model);
 
 /**
- * Reads a dataset from a pair of IDX files, plain or gzipped, as MNIST and Fashion-MNIST come.
+ * Reads a dataset from a pair of IDX files, plain or gzipped, as MNIST and its kin come. A file of
+ * another kind (an HTML page, a ZIP archive, a CSV file) is called that in the message.
  *
- * @param images_path  UTF-8; unsigned bytes with 3 dimensions (n, height, width).
- * @param labels_path  UTF-8; unsigned bytes with 1 dimension (n).
+ * @param images_path  UTF-8; integers from 0 to 255 with 3 dimensions (n, height, width), or with 4
+ *                     of which one is the only channel: (n, 1, height, width) or
+ *                     (n, height, width, 1). Bytes, or 16 or 32 bits; not floats, which do not tell
+ *                     what stands for white.
+ * @param labels_path  UTF-8; integers from 0 to 255 with 1 dimension (n), or (n, 1), or QMNIST's
+ *                     (n, 8) with 32 bits, of which the first column is the class.
  * @param dataset      [out] The dataset, the caller's to lenet_dataset_free().
  * @return LENET_OK, LENET_ERROR_NULL_POINTER, LENET_ERROR_INVALID_ARGUMENT (a path empty or not
- *         UTF-8), LENET_ERROR_NOT_FOUND, LENET_ERROR_IO, LENET_ERROR_FORMAT (not such an IDX
- *         file), LENET_ERROR_CORRUPT (its data does not go with its sizes),
- *         LENET_ERROR_INCOMPATIBLE (unequal numbers of images and labels),
- *         LENET_ERROR_OUT_OF_MEMORY or LENET_ERROR_INTERNAL. Any thread. Since 1.0.
+ *         UTF-8), LENET_ERROR_NOT_FOUND, LENET_ERROR_IO, LENET_ERROR_FORMAT (not such an IDX file,
+ *         or a pixel that is not from 0 to 255), LENET_ERROR_LABEL_OUT_OF_RANGE (a label that is
+ *         not from 0 to 255), LENET_ERROR_CORRUPT (its data does not go with its sizes, or there
+ *         are other bytes than zeros behind gzip data), LENET_ERROR_INCOMPATIBLE (unequal numbers
+ *         of images and labels), LENET_ERROR_OUT_OF_MEMORY or LENET_ERROR_INTERNAL. Any thread.
+ *         Since 1.0.
  */
 lenet_status lenet_dataset_open(const char *images_path,
                                 const char *labels_path,

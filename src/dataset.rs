@@ -1,16 +1,9 @@
-//! Labelled images in memory, and the IDX files that MNIST and Fashion-MNIST come in, plain or
-//! gzipped. A file's sizes are believed only as far as its data goes.
-//!
-//! IDX (Yann LeCun's MNIST page): two zero bytes, a type byte (8: unsigned byte), the number of
-//! dimensions, each dimension as a big-endian u32, then the data.
+//! Labelled images in memory.
 
 use crate::allocation::reserve;
-use crate::durable_file;
 use crate::error::{Code, Error, Result};
-use crate::failpoint;
+use crate::idx::{self, Images};
 use crate::unique::Unique;
-use flate2::read::MultiGzDecoder;
-use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use twox_hash::xxhash3_128::Hasher;
 
@@ -27,19 +20,20 @@ pub struct Dataset {
 
 impl Dataset {
     pub fn open(images_path: &Path, labels_path: &Path) -> Result<Self> {
-        let ([n, height, width], images) = read_idx::<3>(images_path)?;
-        let ([labels_n], labels) = read_idx::<1>(labels_path)?;
-        if n != labels_n {
+        let Images { count, height, width, pixels } = idx::read_images(images_path)?;
+        let labels = idx::read_labels(labels_path)?;
+        if count as usize != labels.len() {
             return Err(Error::new(
                 Code::Incompatible,
                 format!(
-                    "{} holds {n} images, {} holds {labels_n} labels",
+                    "{} holds {count} images, {} holds {} labels",
                     images_path.display(),
-                    labels_path.display()
+                    labels_path.display(),
+                    labels.len()
                 ),
             ));
         }
-        Ok(Dataset::new(images, labels, height, width))
+        Ok(Dataset::new(pixels, labels, height, width))
     }
 
     /// Copies `labels.len()` images of height x width bytes.
@@ -125,74 +119,4 @@ impl Dataset {
             ))),
         }
     }
-}
-
-/// The dimensions and the data of an IDX file of bytes with D dimensions.
-fn read_idx<const D: usize>(path: &Path) -> Result<([u32; D], Vec<u8>)> {
-    let mut file = BufReader::new(durable_file::open(path)?);
-    let start = file.fill_buf().map_err(|e| Error::io("read", path, &e))?;
-    if start.starts_with(&[0x1f, 0x8b]) {
-        parse_idx(MultiGzDecoder::new(file), path)
-    } else {
-        parse_idx(file, path)
-    }
-}
-
-fn parse_idx<const D: usize>(mut reader: impl Read, path: &Path) -> Result<([u32; D], Vec<u8>)> {
-    let shown = path.display();
-    let format = |why: &str| Err(Error::new(Code::Format, format!("{shown}: {why}")));
-    let corrupt = |why: String| Err(Error::new(Code::Corrupt, format!("{shown}: {why}")));
-
-    let mut magic = Vec::new();
-    read_up_to(&mut reader, 4, &mut magic, path)?;
-    if magic.len() < 4 || magic[..3] != [0, 0, 8] {
-        return format("not an IDX file of bytes");
-    }
-    if usize::from(magic[3]) != D {
-        return format(&format!("an IDX file with {} dimensions, not {D}", magic[3]));
-    }
-    let mut header = Vec::new();
-    read_up_to(&mut reader, 4 * D, &mut header, path)?;
-    if header.len() < 4 * D {
-        return corrupt("ends inside the header".into());
-    }
-    let mut dimensions = [0; D];
-    for (dimension, bytes) in dimensions.iter_mut().zip(header.chunks_exact(4)) {
-        *dimension = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-    }
-    let declared = dimensions.iter().try_fold(1usize, |size, &d| size.checked_mul(d as usize));
-    let size = match declared {
-        Some(size) if size > 0 && isize::try_from(size).is_ok() => size,
-        _ => return corrupt(format!("declares the dimensions {dimensions:?}")),
-    };
-    let mut data = Vec::new();
-    read_up_to(&mut reader, size, &mut data, path)?;
-    if data.len() < size {
-        return corrupt(format!("declares {size} bytes of data and has {}", data.len()));
-    }
-    failpoint::point();
-    let mut surplus = Vec::new();
-    read_up_to(&mut reader, 1, &mut surplus, path)?;
-    if !surplus.is_empty() {
-        return corrupt(format!("has more than the declared {size} bytes of data"));
-    }
-    Ok((dimensions, data))
-}
-
-/// Appends at most `limit` bytes; memory grows with what is there, not with what is declared.
-fn read_up_to(reader: &mut impl Read, limit: usize, out: &mut Vec<u8>, path: &Path) -> Result<()> {
-    match reader.by_ref().take(limit as u64).read_to_end(out) {
-        Ok(_) => Ok(()),
-        // What the gzip decoder finds wrong is wrong with the file, not with reading it.
-        Err(e) if is_bad_data(&e) => {
-            Err(Error::new(Code::Corrupt, format!("{}: {e}", path.display())))
-        }
-        // Not covered: a disk that fails after the file's first bytes.
-        Err(e) => Err(Error::io("read", path, &e)),
-    }
-}
-
-fn is_bad_data(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
-    matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof)
 }

@@ -7,7 +7,7 @@
 //! ```text
 //! C caller -> ffi -> fit -> model -> engine -> kernels, or plugin_abi ~> plugin, in another library
 //!              |-> checkpoint -|               |
-//!              |-> dataset -> durable_file     plugin -> engine
+//!              |-> dataset -> idx              plugin -> engine
 //! ```
 //!
 //! | room | concern |
@@ -17,7 +17,7 @@
 //! | `checkpoint` | a model as a safetensors file and back |
 //! | `fit` | epochs, shuffling, progress, cancellation, evaluation |
 //! | `model` | the handle: published state, one training step |
-//! | `dataset` | labelled images, IDX files |
+//! | `dataset` | labelled images in memory |
 //! | `engine` | how a batch is computed: fused for CPUs, candle's operations for the rest |
 //! | `network` | LeNet in candle's operations: definition and oracle |
 //! | `parameters` | the flat parameter vector, its views, its first draw |
@@ -27,6 +27,7 @@
 //! | `architecture` | what is built: sizes, layer table, parameter names, shapes, places |
 //! | `optimizer` | SGD with momentum, AdamW |
 //! | `turn` | whose turn it is to change a model |
+//! | `idx` | IDX files: the images and labels of MNIST and its kin |
 //! | `durable_file` | the whole old file or the whole new one |
 //! | `fence` | what calls from outside run in: panics, floating-point environment |
 //! | `free_list` | buffers that calls borrow and give back |
@@ -57,6 +58,7 @@ mod fence;
 pub mod ffi;
 mod fit;
 mod free_list;
+mod idx;
 mod model;
 mod network;
 mod optimizer;

@@ -5,16 +5,16 @@
 //! `-rss_limit_mb` and `-malloc_limit_mb` to see.
 
 use crate::expect::Expect;
+use crate::idx_oracle::{self, Pair};
 use crate::number::Number;
 use crate::support::{self, Dataset};
 use arbitrary::Arbitrary;
 use flate2::Compression;
-use flate2::bufread::GzDecoder;
 use flate2::write::GzEncoder;
 use lenet::ffi::*;
 use std::cell::RefCell;
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::{Seek, Write};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::ptr::null_mut;
@@ -40,11 +40,29 @@ struct Contents {
 /// What is wrong with an IDX file before it is framed.
 #[derive(Arbitrary, Debug)]
 enum Change {
-    Magic { at: u8, byte: u8 },
-    Dimension { which: u8, value: Number },
+    Magic {
+        at: u8,
+        byte: u8,
+    },
+    Dimension {
+        which: u8,
+        value: Number,
+    },
     Cut(u16),
     Append(Vec<u8>),
-    Byte { at: u16, byte: u8 },
+    Byte {
+        at: u16,
+        byte: u8,
+    },
+    /// Big-endian numbers of this type instead of bytes, all the same numbers.
+    Integers {
+        bytes: u8,
+    },
+    /// One more dimension, of size 1 or larger with as many numbers more.
+    Grow {
+        at: u8,
+        size: u8,
+    },
 }
 
 #[derive(Arbitrary, Debug)]
@@ -74,8 +92,6 @@ enum Damage {
     Again,
 }
 
-/// Inflated so far by our own parser; more than any input makes.
-const MOST: u64 = 1 << 26;
 /// A gzip member of a MiB of zeros.
 static ZEROS: LazyLock<Vec<u8>> = LazyLock::new(|| gzip(&vec![0; 1 << 20], 9));
 
@@ -110,16 +126,14 @@ impl Input {
             (usize::from(self.n % 20), usize::from(self.height % 9), usize::from(self.width % 9));
         let images = self.images.build(&[n, height, width]);
         let labels = self.labels.build(&[n]);
-        let expected = parse::<3>(&images)
-            .and_then(|images| Some((images, parse::<1>(&labels)?)))
-            .filter(|(images, labels)| images.sizes[0] == labels.sizes[0]);
+        let expected = idx_oracle::pair(&images, &labels);
         let dataset = FILES.with_borrow_mut(|files| {
             files[0].write(&images);
             files[1].write(&labels);
             open(files, expected.is_some())
         });
-        if let (Some(dataset), Some((images, labels))) = (dataset, expected) {
-            check(&dataset, &images, &labels);
+        if let (Some(dataset), Some(pair)) = (dataset, expected) {
+            check(&dataset, &pair);
         }
     }
 }
@@ -157,6 +171,29 @@ impl Change {
             Change::Cut(keep) => bytes.truncate(usize::from(*keep)),
             Change::Append(more) => bytes.extend_from_slice(more),
             Change::Byte { at, byte } => set(bytes, usize::from(*at) % length.max(1), *byte),
+            Change::Integers { bytes: size } => {
+                let (code, zeros) = [(0x0b, 1), (0x0c, 3), (0x09, 0)][usize::from(size % 3)];
+                let header = 4 + 4 * bytes.get(3).map_or(0, |&rank| usize::from(rank));
+                if header < length && bytes[2] == 8 {
+                    let data = bytes.split_off(header);
+                    for byte in data {
+                        bytes.resize(bytes.len() + zeros, 0);
+                        bytes.push(byte);
+                    }
+                    bytes[2] = code;
+                }
+            }
+            Change::Grow { at, size } => {
+                let Some(rank) = bytes.get(3).map(|&rank| usize::from(rank)) else { return };
+                let (header, size) = (4 + 4 * rank, [1, 1, 3, 8][usize::from(size % 4)]);
+                if header < length && rank < 8 {
+                    let data = bytes.split_off(header).repeat(size);
+                    let at = 4 + 4 * (usize::from(*at) % (rank + 1));
+                    bytes.splice(at..at, (size as u32).to_be_bytes());
+                    bytes.extend(data);
+                    bytes[3] += 1;
+                }
+            }
         }
     }
 }
@@ -220,40 +257,6 @@ fn gzip(bytes: &[u8], level: u32) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// What an IDX file of bytes with D dimensions says.
-struct Idx<const D: usize> {
-    sizes: [usize; D],
-    data: Vec<u8>,
-}
-
-/// The oracle: all of the file is one IDX file of bytes with D dimensions, none of them 0.
-fn parse<const D: usize>(bytes: &[u8]) -> Option<Idx<D>> {
-    let unpacked = if bytes.starts_with(&[0x1f, 0x8b]) { gunzip(bytes)? } else { bytes.to_vec() };
-    let (header, data) = unpacked.split_at_checked(4 + 4 * D)?;
-    if header[..4] != [0, 0, 8, D as u8] {
-        return None;
-    }
-    let size = |i: usize| {
-        let byte = |j: usize| usize::from(header[4 + 4 * i + j]);
-        byte(0) << 24 | byte(1) << 16 | byte(2) << 8 | byte(3)
-    };
-    let sizes: [usize; D] = std::array::from_fn(size);
-    let elements = sizes.iter().try_fold(1usize, |product, &size| product.checked_mul(size))?;
-    (elements > 0 && elements == data.len()).then(|| Idx { sizes, data: data.to_vec() })
-}
-
-/// One gzip member behind the other until the end, or nothing if that is not what it is.
-fn gunzip(mut bytes: &[u8]) -> Option<Vec<u8>> {
-    let mut unpacked = Vec::new();
-    while !bytes.is_empty() {
-        let mut member = GzDecoder::new(bytes);
-        (&mut member).take(MOST).read_to_end(&mut unpacked).ok()?;
-        assert!((unpacked.len() as u64) < MOST, "an input is larger than it can be");
-        bytes = member.into_inner();
-    }
-    Some(unpacked)
-}
-
 /// Opens the two files, which are a dataset or are not.
 fn open(files: &[Unnamed; 2], good: bool) -> Option<Dataset> {
     unsafe { lenet_device_count(99, &mut 0) };
@@ -265,7 +268,12 @@ fn open(files: &[Unnamed; 2], good: bool) -> Option<Dataset> {
         assert!(Expect::default().check("lenet_dataset_open", status));
         return Some(Dataset(dataset));
     }
-    let errors = [LENET_ERROR_FORMAT, LENET_ERROR_CORRUPT, LENET_ERROR_INCOMPATIBLE];
+    let errors = [
+        LENET_ERROR_FORMAT,
+        LENET_ERROR_CORRUPT,
+        LENET_ERROR_INCOMPATIBLE,
+        LENET_ERROR_LABEL_OUT_OF_RANGE,
+    ];
     let expect = errors.iter().fold(Expect::default(), |e, &status| e.wrong(true, status));
     expect.check("lenet_dataset_open", status);
     assert!(dataset.is_null(), "a refused open has written its output");
@@ -274,13 +282,13 @@ fn open(files: &[Unnamed; 2], good: bool) -> Option<Dataset> {
 }
 
 /// The dataset is what the files say.
-fn check(dataset: &Dataset, images: &Idx<3>, labels: &Idx<1>) {
-    let [n, height, width] = images.sizes;
+fn check(dataset: &Dataset, pair: &Pair) {
+    let &Pair { n, height, width, ref images, ref labels } = pair;
     assert_eq!(dataset.count(), n);
     assert_eq!(dataset.size(), (height as u32, width as u32));
     let (read_images, read_labels) = dataset.read(0, n);
-    assert!(read_images == images.data && read_labels == labels.data);
+    assert!(read_images == *images && read_labels == *labels);
     let (size, last) = (height * width, n - 1);
     let (read_images, read_labels) = dataset.read(last, 1);
-    assert!(read_images == images.data[last * size..] && read_labels == labels.data[last..]);
+    assert!(read_images == images[last * size..] && read_labels == labels[last..]);
 }

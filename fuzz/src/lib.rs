@@ -9,6 +9,7 @@ pub mod calls;
 mod canary;
 mod expect;
 pub mod idx_file;
+mod idx_oracle;
 pub mod model_file;
 mod number;
 mod options;

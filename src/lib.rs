@@ -31,14 +31,16 @@
 //! | `durable_file` | the whole old file or the whole new one |
 //! | `fence` | what calls from outside run in: panics, floating-point environment |
 //! | `free_list` | buffers that calls borrow and give back |
+//! | `host` | the process around: forks, signals, and a lock that no fork leaves locked |
 //! | `allocation` | memory that may be refused |
 //! | `error` | what can go wrong: a stable code and a sentence |
 //! | `unique` | numbers that tell things apart |
 //! | `failpoint` | where a test build panics |
 
 // `unsafe` is allowed in `ffi`, in both sides of the plugin and in its table, which must believe C about its
-// pointers; in `fence`, for a register; and in two files of the fused engine: memory of its own alignment, and
-// jobs that threads borrow. The kernels do without. CUDA kernels of our own may have it in `engine/cuda`.
+// pointers; in `fence`, for a register; in `host`, which asks the system; and in two files of the fused engine: memory
+// of its own alignment, and jobs that threads borrow. The kernels do without. CUDA kernels of our own may have it in
+// `engine/cuda`.
 #![deny(unsafe_code)]
 #![cfg_attr(feature = "kernel-benches", allow(missing_docs))]
 
@@ -58,6 +60,7 @@ mod fence;
 pub mod ffi;
 mod fit;
 mod free_list;
+mod host;
 mod idx;
 mod model;
 mod network;

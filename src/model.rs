@@ -11,12 +11,12 @@ use crate::engine::{self, DeviceChoice, Engine};
 use crate::error::{Code, Error, Result};
 use crate::failpoint;
 use crate::free_list::FreeList;
+use crate::host::{Lock, Published};
 use crate::optimizer::{Optimizer, Step};
 use crate::parameters::{Weights, xavier};
 use crate::turn::{Turn, TurnGuard};
 use crate::values::Values;
-use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::Arc;
 
 /// What a model is made with; nothing of it changes later but the learning rate in `State`.
 #[derive(Clone, Debug)]
@@ -85,12 +85,12 @@ pub struct State {
 pub struct Model {
     options: Options,
     engine: Box<dyn Engine>,
-    published: RwLock<Arc<State>>,
+    published: Published<State>,
     turn: Turn,
     logits: FreeList<Vec<f32>>,
     /// What training writes in: the state before the published one, if no reader has it any more,
     /// and a gradient.
-    spare: Mutex<Option<Arc<State>>>,
+    spare: Lock<Option<Arc<State>>>,
     gradients: FreeList<Values>,
 }
 
@@ -144,10 +144,10 @@ impl Model {
         Model {
             options,
             engine,
-            published: RwLock::new(Arc::new(state)),
+            published: Published::new(Arc::new(state)),
             turn: Turn::default(),
             logits: FreeList::default(),
-            spare: Mutex::default(),
+            spare: Lock::default(),
             gradients: FreeList::default(),
         }
     }
@@ -164,21 +164,15 @@ impl Model {
 
     /// The state of the last whole step.
     pub fn state(&self) -> Arc<State> {
-        Arc::clone(&self.published.read().unwrap_or_else(PoisonError::into_inner))
+        self.published.get()
     }
 
     /// Gives back the state that was published before.
     fn publish(&self, state: Arc<State>) -> Arc<State> {
         failpoint::point();
-        let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
-        let previous = mem::replace(&mut *published, state);
-        drop(published);
+        let previous = self.published.replace(state);
         failpoint::point();
         previous
-    }
-
-    fn spare(&self) -> MutexGuard<'_, Option<Arc<State>>> {
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the turn to change this model; waits while another thread has it.
@@ -355,7 +349,7 @@ impl Training<'_> {
         loss: f32,
     ) -> Result<()> {
         let number = (state.step + 1).min(MAX_COUNT);
-        let mut next = match self.model.spare().take() {
+        let mut next = match self.model.spare.lock().take() {
             Some(spare) if is_unshared(&spare) => spare,
             _ => {
                 let rows = 1 + self.model.options.optimizer.state_names().len();
@@ -375,7 +369,7 @@ impl Training<'_> {
         (following.learning_rate, following.step, following.epoch) = (learning_rate, number, epoch);
         drop(state);
         let previous = self.model.publish(next);
-        *self.model.spare() = Some(previous);
+        *self.model.spare.lock() = Some(previous);
         Ok(())
     }
 }

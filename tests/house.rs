@@ -52,8 +52,8 @@ fn offences(allowed: &[&str], forbidden: impl Fn(&str) -> bool) -> Vec<String> {
     found
 }
 
-/// Where C is: the API, and the two sides of the plugin with what crosses between them.
-const C: [&str; 4] = ["ffi/", "plugin.rs", "plugin_abi.rs", "engine/remote/"];
+/// Where C is: the API, the two sides of the plugin with what crosses between them, and the system.
+const C: [&str; 5] = ["ffi/", "plugin.rs", "plugin_abi.rs", "engine/remote/", "host/"];
 
 fn has_word(line: &str, word: &str) -> bool {
     line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|part| part == word)
@@ -73,7 +73,7 @@ fn unsafe_is_fenced() {
 }
 
 #[test]
-fn only_ffi_and_plugin_know_that_c_exists() {
+fn only_these_rooms_know_that_c_exists() {
     // CStr is not among them: a name that is handed out for ever is one where it is stored.
     let c = ["extern \"C", "no_mangle", "c_char", "c_void", "c_int", "CString", "lenet_"];
     let found = offences(&C, |line| c.iter().any(|word| line.contains(word)));

@@ -11,6 +11,7 @@ use super::interface::{self, Engine};
 use crate::architecture::Architecture;
 use crate::batch::{Images, Normalization, Order, Pixels, Seen, argmax, chunks};
 use crate::error::{Code, Error, Result};
+use crate::host::{Lock, signals};
 use crate::network;
 use crate::optimizer::Step;
 use crate::parameters::Weights;
@@ -18,7 +19,7 @@ use crate::unique::Unique;
 use crate::values::Values;
 use candle_core::{DType, Device, Tensor};
 use std::ops::Range;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::atomic::AtomicU32;
 
 /// Pixels in flight at once, 256 images of 28x28: in training they take 350 bytes each, 70 MB. A GPU has more
 /// memory, and nothing to do while a chunk is too small for it.
@@ -29,12 +30,12 @@ pub struct CandleEngine {
     device: Device,
     normalization: Normalization,
     /// The pixels of the dataset that batches were picked from last, (images, pixels) of u8.
-    dataset: Mutex<Option<(Unique, Tensor)>>,
+    dataset: Lock<Option<(Unique, Tensor)>>,
 }
 
 impl CandleEngine {
     pub fn new(device: Device, normalization: Normalization) -> Self {
-        CandleEngine { device, normalization, dataset: Mutex::default() }
+        CandleEngine { device, normalization, dataset: Lock::default() }
     }
 
     /// Images of so many pixels that are computed at once.
@@ -78,7 +79,7 @@ impl CandleEngine {
 
     /// Images of a dataset whose `pixels` are copied to the device unless they are there.
     fn pick(&self, pixels: &[u8], size: usize, order: Order) -> Result<Tensor> {
-        let mut dataset = self.dataset.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut dataset = self.dataset.lock();
         let there = match &*dataset {
             Some((number, there)) if *number == order.dataset => there,
             _ => {
@@ -107,7 +108,7 @@ impl Engine for CandleEngine {
         range: Range<usize>,
         out: &mut [f32],
     ) -> Result<()> {
-        refuse_forked_child()?;
+        let _signals = begin()?;
         let (architecture, parameters) = (weights.architecture(), weights.parameters()?);
         images.check_finite(range.clone(), architecture.width())?;
         let size = self.chunk(images.size);
@@ -127,7 +128,7 @@ impl Engine for CandleEngine {
         labels: &[u8],
         gradient: &Values,
     ) -> Result<Seen> {
-        refuse_forked_child()?;
+        let _signals = begin()?;
         let parameters = weights.parameters()?;
         let n = labels.len();
         images.check_finite(0..n, weights.architecture().width())?;
@@ -165,7 +166,7 @@ impl Engine for CandleEngine {
         gradient: &Values,
         next: &mut Weights,
     ) -> Result<bool> {
-        refuse_forked_child()?;
+        let _signals = begin()?;
         let result = step.apply(now.values().tensor()?, &gradient.tensor()?.get(0)?)?;
         next.values_mut().tensor()?.slice_set(&result, 0, 0)?;
         // Zero times what is infinite or not a number is not a number.
@@ -174,9 +175,11 @@ impl Engine for CandleEngine {
     }
 }
 
-/// The first computation may start candle's pools; from then on they belong to that process.
-fn refuse_forked_child() -> Result<()> {
-    static OWNER: OnceLock<u32> = OnceLock::new();
+/// Any computation may start one of candle's pools. From the first one on they belong to this process, and
+/// their threads begin with the signals blocked that this one has blocked.
+fn begin() -> Result<signals::Blocked> {
+    static OWNER: AtomicU32 = AtomicU32::new(0);
     let stayed = " after lenet's first computation; candle's threads stayed there";
-    interface::refuse_forked_child(&OWNER, stayed)
+    interface::refuse_forked_child(&OWNER, stayed)?;
+    Ok(signals::block())
 }

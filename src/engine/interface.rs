@@ -6,7 +6,8 @@ use crate::optimizer::Step;
 use crate::parameters::Weights;
 use crate::values::Values;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Computes; owns no weights, but says where they are. Labels are below the class count: the model has
 /// checked them. Pixels that are not finite an engine refuses itself, when it loads them.
@@ -50,13 +51,14 @@ pub trait Engine: Send + Sync {
     ) -> Result<bool>;
 }
 
-/// Refuses a child of the process that was the first to come here with this `owner`; `stayed` says
+/// Refuses a child of the process that was the first to come here with this `owner`, 0 before; `stayed` says
 /// what is there and not here.
-pub fn refuse_forked_child(owner: &OnceLock<u32>, stayed: &str) -> Result<()> {
+pub fn refuse_forked_child(owner: &AtomicU32, stayed: &str) -> Result<()> {
     let process = std::process::id();
-    let owner = *owner.get_or_init(|| process);
-    if owner == process {
-        return Ok(());
-    }
+    let owner = match owner.compare_exchange(0, process, Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(_) => return Ok(()),
+        Err(owner) if owner == process => return Ok(()),
+        Err(owner) => owner,
+    };
     Err(Error::new(Code::Forked, format!("process {process} was forked from {owner}{stayed}")))
 }

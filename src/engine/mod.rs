@@ -23,11 +23,11 @@ pub use interface::Engine;
 use crate::architecture::Architecture;
 use crate::batch::Normalization;
 use crate::error::{Code, Error, Result};
+use crate::host::Lock;
 use candle_core::Device;
 use fused::FusedEngine;
 use pulp::Arch;
-use std::ffi::{CStr, OsString};
-use std::sync::OnceLock;
+use std::ffi::CStr;
 
 /// A device as the caller asks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +51,12 @@ impl CpuEngine {
     /// The best that this CPU can, unless the environment variable LENET_ENGINE, read once, names
     /// another one: for tests and measurements.
     fn chosen() -> Result<Self> {
-        static CHOICE: OnceLock<Option<OsString>> = OnceLock::new();
-        let Some(choice) = CHOICE.get_or_init(|| std::env::var_os("LENET_ENGINE")) else {
+        static CHOICE: Lock<Option<Result<CpuEngine>>> = Lock::new(None);
+        CHOICE.lock().get_or_insert_with(CpuEngine::choose).clone()
+    }
+
+    fn choose() -> Result<Self> {
+        let Some(choice) = std::env::var_os("LENET_ENGINE") else {
             return Ok(CpuEngine::Fused(Arch::new()));
         };
         let unsupported =

@@ -8,7 +8,7 @@ use crate::failpoint;
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// By which the panic hook knows our own threads.
 pub const THREAD_NAME: &str = "lenet";
@@ -43,8 +43,10 @@ pub fn catch<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
 /// notes the place, and on those that compute for them; others (a Rust host that links this crate)
 /// keep the hook that was there.
 fn silence_panics() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
+    static SILENT: AtomicBool = AtomicBool::new(false);
+    // No thread waits for the first one: a fork may cut that off. Until it has set the hook, others could only print
+    // of a defect.
+    if !SILENT.load(Ordering::Relaxed) && !SILENT.swap(true, Ordering::Relaxed) {
         let previous = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
             if INSIDE.get() {
@@ -54,7 +56,7 @@ fn silence_panics() {
                 previous(info);
             }
         }));
-    });
+    }
 }
 
 fn panic_message(payload: &(dyn Any + Send)) -> &str {

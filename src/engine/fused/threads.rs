@@ -11,18 +11,22 @@
 #![allow(unsafe_code)]
 
 use crate::fence::THREAD_NAME;
+use crate::host::{Lock, signals};
 use pulp::{Simd, WithSimd};
 use std::any::Any;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long a thread looks for a change before it sleeps. To be woken costs some 50 us, so this is
 /// worth it for callers that come back soon, and an idle model is soon at rest.
 const SPIN: Duration = Duration::from_micros(200);
+
+/// Bytes of a thread's stack, whatever the host's limits are; docs/security.md says what it needs.
+const STACK: usize = 256 * 1024;
 
 /// How many threads may compute: as told, or as many as affinity and cgroup give this process.
 pub fn count(num_threads: u32) -> usize {
@@ -39,12 +43,12 @@ pub struct Pool {
     threads: usize,
     /// Of the latest job.
     latest: AtomicUsize,
-    crew: Mutex<Option<Crew>>,
+    crew: Lock<Option<Crew>>,
 }
 
 impl Pool {
     pub fn new(threads: usize) -> Self {
-        Pool { threads, latest: AtomicUsize::new(1), crew: Mutex::default() }
+        Pool { threads, latest: AtomicUsize::new(1), crew: Lock::default() }
     }
 
     /// Threads that so many pieces of work are worth.
@@ -66,11 +70,7 @@ impl Pool {
         if helpers == 0 {
             return job(0);
         }
-        let mut crew = match self.crew.try_lock() {
-            Ok(crew) => crew,
-            Err(TryLockError::Poisoned(crew)) => crew.into_inner(), // a job's panic went through
-            Err(TryLockError::WouldBlock) => return job(0),
-        };
+        let Some(mut crew) = self.crew.try_lock() else { return job(0) };
         crew.get_or_insert_with(|| Crew::new(self.threads - 1)).run(helpers, job);
     }
 }
@@ -148,8 +148,9 @@ impl Crew {
         let start = |number| {
             let shared = Arc::clone(&shared);
             let thread = std::thread::Builder::new().name(THREAD_NAME.into());
-            thread.spawn(move || shared.work(number)).ok()
+            thread.stack_size(STACK).spawn(move || shared.work(number)).ok()
         };
+        let _signals = signals::block();
         let workers = (1..=workers).map_while(start).collect();
         Crew { process: std::process::id(), shared, workers }
     }

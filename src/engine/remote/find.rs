@@ -2,12 +2,12 @@
 //! looks. It is loaded once, when a model first asks for a GPU, and stays.
 
 use crate::error::{Code, Error, Result};
+use crate::host::{Lock, signals};
 use crate::plugin_abi::{Table, VERSION};
 use std::ffi::{CStr, CString, OsStr, c_void};
 use std::mem::{self, MaybeUninit};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::OnceLock;
 
 const NAME: &CStr = c"liblenet_cuda.so.1";
 
@@ -17,13 +17,14 @@ type Entry = unsafe extern "C" fn() -> *const Table;
 
 /// The plugin's table, or why there is none, which stays so for as long as the process lives.
 pub fn plugin() -> Result<&'static Table> {
-    static PLUGIN: OnceLock<Result<&'static Table>> = OnceLock::new();
-    PLUGIN.get_or_init(find).clone()
+    static PLUGIN: Lock<Option<Result<&'static Table>>> = Lock::new(None);
+    PLUGIN.lock().get_or_insert_with(find).clone()
 }
 
 fn find() -> Result<&'static Table> {
     let path = beside().unwrap_or_else(|| NAME.to_owned());
     let unavailable = |why: String| Err(Error::new(Code::DeviceUnavailable, why));
+    let _signals = signals::block(); // on threads that a library makes while it is loaded
     // SAFETY: what lies there is lenet's own; whoever may put something else there owns the host.
     let library = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
     if library.is_null() {

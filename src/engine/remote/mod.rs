@@ -34,6 +34,7 @@ use super::interface::{self, Engine};
 use crate::architecture::Architecture;
 use crate::batch::{Images, Normalization, Seen};
 use crate::error::{Code, Error, Result};
+use crate::host::signals;
 use crate::optimizer::Step;
 use crate::parameters::Weights;
 use crate::plugin_abi::{Batch, Failure, Handle, SeenThere, Settings, Status, StepThere, Table};
@@ -43,7 +44,8 @@ use std::any::Any;
 use std::fmt;
 use std::ops::Range;
 use std::ptr::null_mut;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The plugin, if this process is the one that first used it.
 fn table() -> Result<&'static Table> {
@@ -53,7 +55,7 @@ fn table() -> Result<&'static Table> {
 }
 
 fn refuse_forked_child() -> Result<()> {
-    static OWNER: OnceLock<u32> = OnceLock::new();
+    static OWNER: AtomicU32 = AtomicU32::new(0);
     interface::refuse_forked_child(&OWNER, ", which has the GPU")
 }
 
@@ -61,6 +63,7 @@ fn refuse_forked_child() -> Result<()> {
 pub fn device_count() -> Result<u32> {
     let (mut count, mut failure) = (0, Failure::none());
     let table = table()?;
+    let _signals = signals::block(); // on the driver's threads
     // SAFETY: places of ours.
     let status = unsafe { (table.device_count)(&mut count, &mut failure) };
     result(status, &failure)?;
@@ -114,6 +117,7 @@ impl There {
     ) -> Result<Self> {
         let (mut engine, mut failure) = (null_mut(), Failure::none());
         let settings = Settings::new(architecture, normalization);
+        let _signals = signals::block(); // on the driver's threads
         // SAFETY: places of ours.
         let status = unsafe { (table.open)(index, &settings, &mut engine, &mut failure) };
         result(status, &failure)?;

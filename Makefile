@@ -118,13 +118,13 @@ check-test:
 	LENET_TEST_LINK=static $(CARGO) test --release --locked --test abi --test callbacks --test leaving --test saving
 	$(CARGO) test --release --locked --features failpoints --test panics
 	LENET_ENGINE=portable $(CARGO) test --release --locked --test reference --test training
-	LENET_ENGINE=candle $(CARGO) test --release --locked --test reference --test training
+	LENET_ENGINE=candle $(CARGO) test --release --locked --test reference --test training --test forks
 
 # The tests that could go on for ever, for as long as it takes to believe them.
 torture:
 	LENET_TEST_SECONDS=1800 LENET_TEST_KILLS=10000 LENET_TEST_FORKS=1000 LENET_TEST_LOOPS=100000 \
 	    LENET_TEST_STEPS=2000000 $(CARGO) test --release --locked \
-	    --test consistency --test saving --test process --test unloading --test memory \
+	    --test consistency --test saving --test process --test forks --test unloading --test memory \
 	    --test examples -- --nocapture
 
 # Hostile files and calls. Instrumented are the packages that read them: with all of candle, building takes twice as

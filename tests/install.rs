@@ -226,3 +226,34 @@ fn the_private_libraries_are_those_that_rustc_names() {
     let ours = pc.lines().find_map(|line| line.strip_prefix("Libs.private: ")).unwrap();
     assert_eq!(ours, named.trim());
 }
+
+/// What docs/security.md says that a system must have. Later versions than the documented one would shut out systems on which the
+/// library runs today.
+#[test]
+fn the_library_needs_no_later_glibc_than_documented() {
+    let _turn = TURN.lock();
+    let library = release_folder().join("liblenet.so");
+    let library = library.to_str().unwrap();
+    let security = fs::read_to_string(root().join("docs/security.md")).unwrap();
+    let documented = security.split_once("the library needs glibc ").unwrap().1;
+    let version = |text: &str| -> Vec<u32> {
+        let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        text[..end].split('.').map(|part| part.parse().unwrap()).collect()
+    };
+    let symbols = run(command("readelf").args(["-W", "--dyn-syms", library]));
+    let needed = symbols.split("@GLIBC_").skip(1).map(version).max().unwrap();
+    assert!(needed >= vec![2, 2], "readelf says otherwise than expected: {needed:?}");
+    assert!(needed <= version(documented), "it needs glibc {needed:?}");
+
+    let dynamic = run(command("readelf").args(["-W", "-d", library]));
+    let libraries = dynamic.lines().filter_map(|line| line.split_once("Shared library: ["));
+    let foreign: Vec<&str> = libraries
+        .map(|(_, name)| name.trim_end_matches(']'))
+        .filter(|name| !GLIBC.iter().any(|known| name.starts_with(known)))
+        .collect();
+    assert_eq!(foreign, ["libgcc_s.so.1"]);
+}
+
+/// Its parts, some of them of their own until 2.34.
+const GLIBC: [&str; 6] =
+    ["libc.so.", "libm.so.", "libdl.so.", "libpthread.so.", "librt.so.", "ld-linux"];

@@ -3,6 +3,7 @@
 # `make check` is what CI runs. Everything is built and written under target/.
 
 CARGO ?= cargo
+CC ?= cc
 PYTHON ?= python3
 INSTALL ?= install
 
@@ -25,11 +26,26 @@ BENCH := target/bench
 BENCH_VENV := target/bench-venv
 
 .DEFAULT_GOAL := all
-.PHONY: all help check fuzz coverage races neon torture cuda check-cuda install install-cuda uninstall reference bench \
-    bench-kernels bench-long clean
+.PHONY: all library help check fuzz coverage races neon torture cuda check-cuda install install-cuda uninstall reference \
+    bench bench-kernels bench-long clean
+
+# Where cargo puts what it builds is known to cargo alone (build.target adds a folder): it says so, and where it is
+# not the folder that everything here looks into, that one has links. $(1): the profile; $(2): its folder.
+define build
+artifacts=$$($(CARGO) build --profile $(1) --locked --message-format json-render-diagnostics) || exit; \
+for file in liblenet.so liblenet.a; do \
+    built=$$(printf '%s\n' "$$artifacts" | sed -n 's|.*"\([^"]*/'$$file'\)".*|\1|p'); \
+    [ "$$built" -ef target/$(2)/$$file ] || { mkdir -p target/$(2) && ln -sf "$$built" target/$(2)/$$file; } || exit; \
+done
+endef
 
 all:
-	$(CARGO) build --release --locked
+	$(call build,release,release)
+
+# For the samples. Cargo calls the profile dev and its folder debug.
+PROFILE ?= release
+library:
+	$(call build,$(patsubst debug,dev,$(PROFILE)),$(patsubst dev,debug,$(PROFILE)))
 
 help:
 	@echo 'all        build liblenet.so and liblenet.a into $(RELEASE)'
@@ -228,7 +244,7 @@ PLUGIN := $(DESTDIR)$(LIBDIR)/liblenet_cuda.so.$(MAJOR)
 PC := $(DESTDIR)$(LIBDIR)/pkgconfig/lenet.pc
 
 $(RELEASE)/liblenet.so: $(SOURCES)
-	$(CARGO) build --release --locked
+	$(call build,release,release)
 
 install: $(RELEASE)/liblenet.so
 	$(INSTALL) -d '$(DESTDIR)$(LIBDIR)/pkgconfig' '$(DESTDIR)$(INCLUDEDIR)'

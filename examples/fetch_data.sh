@@ -3,6 +3,7 @@
 # which apt checks against its signed lists. Needs no root and installs nothing. FOLDER appears only
 # when it is whole; when it is there already, nothing happens.
 set -eu
+unset CDPATH # or cd prints
 folder=$1
 package=dataset-fashion-mnist
 files="train-images-idx3-ubyte.gz train-labels-idx1-ubyte.gz t10k-images-idx3-ubyte.gz t10k-labels-idx1-ubyte.gz"

@@ -32,7 +32,7 @@ BENCH_VENV := target/bench-venv
 # Where cargo puts what it builds is known to cargo alone (build.target adds a folder): it says so, and where it is
 # not the folder that everything here looks into, that one has links. $(1): the profile; $(2): its folder.
 define build
-artifacts=$$($(CARGO) build --profile $(1) --locked --message-format json-render-diagnostics) || exit; \
+@artifacts=$$($(CARGO) build --profile $(1) --locked --message-format json-render-diagnostics) || exit; \
 for file in liblenet.so liblenet.a; do \
     built=$$(printf '%s\n' "$$artifacts" | sed -n 's|.*"\([^"]*/'$$file'\)".*|\1|p'); \
     [ "$$built" -ef target/$(2)/$$file ] || { mkdir -p target/$(2) && ln -sf "$$built" target/$(2)/$$file; } || exit; \

@@ -89,12 +89,22 @@
 #define LENET_OPTIMIZER_ADAMW 1
 
 /**
- * The seed article's recipe: sigmoid, average pooling, SGD with learning rate 0.9.
+ * The seed article's recipe: sigmoid, average pooling, SGD with learning rate 0.9. It needs thousands
+ * of steps before the loss leaves ln(classes), as the same network does in PyTorch: for the 60,000
+ * images of MNIST or Fashion-MNIST that is some epochs; from a few thousand images of your own it
+ * usually learns nothing. LENET_PRESET_MODERN does. On the first images of Fashion-MNIST, accuracy
+ * on its test images after 30 epochs of batches of 32:
+ *
+ *     images    CLASSIC    MODERN
+ *        100       0.10      0.67
+ *      1,000       0.10      0.82
+ *      5,000       0.75      0.85
  */
 #define LENET_PRESET_CLASSIC 0
 
 /**
- * ReLU, max pooling, AdamW with learning rate 0.001 and weight decay 0.01.
+ * ReLU, max pooling, AdamW with learning rate 0.001 and weight decay 0.01: the one to begin with on
+ * data of your own. With few images take small batches, so that an epoch has more steps.
  */
 #define LENET_PRESET_MODERN 1
 
@@ -523,7 +533,8 @@ lenet_status lenet_options_init(struct lenet_options *options, size_t size, int3
 /**
  * Makes a model with fresh parameters: Xavier-uniform weights, biases as PyTorch draws them.
  *
- * @param options  How; NULL: LENET_PRESET_CLASSIC.
+ * @param options  How; NULL: LENET_PRESET_CLASSIC, which learns little or nothing from fewer than
+ *                 some ten thousand images: for data of your own see LENET_PRESET_MODERN.
  * @param model    [out] The model, the caller's to lenet_free().
  * @return LENET_OK, LENET_ERROR_NULL_POINTER (model), LENET_ERROR_INVALID_ARGUMENT (the message
  *         names the field), LENET_ERROR_DEVICE_UNAVAILABLE, LENET_ERROR_UNSUPPORTED (LENET_ENGINE),
@@ -651,7 +662,9 @@ lenet_status lenet_load_buffer(const uint8_t *buffer,
 
 /**
  * Reads a dataset from a pair of IDX files, plain or gzipped, as MNIST and its kin come. A file of
- * another kind (an HTML page, a ZIP archive, a CSV file) is called that in the message.
+ * another kind (an HTML page, a ZIP archive, a CSV file) is called that in the message. The images
+ * are as they lie in the file: EMNIST's lie transposed, rows for columns, and a model that is trained
+ * on them needs every image that it sees transposed as well.
  *
  * @param images_path  UTF-8; integers from 0 to 255 with 3 dimensions (n, height, width), or with 4
  *                     of which one is the only channel: (n, 1, height, width) or
@@ -740,7 +753,13 @@ lenet_status lenet_dataset_read(const struct lenet_dataset *dataset,
                                 uint8_t *labels);
 
 /**
- * Makes one optimizer step on a batch.
+ * Makes one optimizer step on a batch. Batches must mix the classes: one that has a single class, as
+ * when data lies in the order of its classes, makes the model forget the others. Shuffle it first, in
+ * another order each epoch; lenet_fit() does.
+ *
+ * Pixels outside of [0, 1] are taken as they are, for hosts that standardize images themselves. So
+ * floats of 0..255 are not refused, but they train badly or diverge: pass bytes to
+ * lenet_train_batch_u8(), divide by 255, or set input_std to 255.
  *
  * @param model   The model; unchanged if the call fails.
  * @param images  n * height * width floats, row-major, in [0, 1].

@@ -7,7 +7,9 @@ use crate::dataset::Dataset;
 use std::ffi::c_char;
 
 /// Reads a dataset from a pair of IDX files, plain or gzipped, as MNIST and its kin come. A file of
-/// another kind (an HTML page, a ZIP archive, a CSV file) is called that in the message.
+/// another kind (an HTML page, a ZIP archive, a CSV file) is called that in the message. The images
+/// are as they lie in the file: EMNIST's lie transposed, rows for columns, and a model that is trained
+/// on them needs every image that it sees transposed as well.
 ///
 /// @param images_path  UTF-8; integers from 0 to 255 with 3 dimensions (n, height, width), or with 4
 ///                     of which one is the only channel: (n, 1, height, width) or

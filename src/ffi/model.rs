@@ -36,7 +36,8 @@ pub unsafe extern "C" fn lenet_options_init(
 
 /// Makes a model with fresh parameters: Xavier-uniform weights, biases as PyTorch draws them.
 ///
-/// @param options  How; NULL: LENET_PRESET_CLASSIC.
+/// @param options  How; NULL: LENET_PRESET_CLASSIC, which learns little or nothing from fewer than
+///                 some ten thousand images: for data of your own see LENET_PRESET_MODERN.
 /// @param model    [out] The model, the caller's to lenet_free().
 /// @return LENET_OK, LENET_ERROR_NULL_POINTER (model), LENET_ERROR_INVALID_ARGUMENT (the message
 ///         names the field), LENET_ERROR_DEVICE_UNAVAILABLE, LENET_ERROR_UNSUPPORTED (LENET_ENGINE),

@@ -11,7 +11,13 @@ use crate::model::{Model, image_elements};
 use std::ffi::c_void;
 use std::mem::size_of;
 
-/// Makes one optimizer step on a batch.
+/// Makes one optimizer step on a batch. Batches must mix the classes: one that has a single class, as
+/// when data lies in the order of its classes, makes the model forget the others. Shuffle it first, in
+/// another order each epoch; lenet_fit() does.
+///
+/// Pixels outside of [0, 1] are taken as they are, for hosts that standardize images themselves. So
+/// floats of 0..255 are not refused, but they train badly or diverge: pass bytes to
+/// lenet_train_batch_u8(), divide by 255, or set input_std to 255.
 ///
 /// @param model   The model; unchanged if the call fails.
 /// @param images  n * height * width floats, row-major, in [0, 1].

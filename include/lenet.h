@@ -30,13 +30,13 @@
 #include <stdint.h>
 
 #define LENET_VERSION_MAJOR 1
-#define LENET_VERSION_MINOR 0
+#define LENET_VERSION_MINOR 1
 #define LENET_VERSION_PATCH 0
 /** What lenet_version_number() of the library that goes with this header returns. */
 #define LENET_VERSION_NUMBER \
     (LENET_VERSION_MAJOR * 10000 + LENET_VERSION_MINOR * 100 + LENET_VERSION_PATCH)
 /** What lenet_version() of the library that goes with this header returns. */
-#define LENET_VERSION "1.0.0"
+#define LENET_VERSION "1.1.0"
 
 /**
  * The CPU.
@@ -208,13 +208,31 @@ typedef struct lenet_options {
      */
     double weight_decay;
     /**
-     * The network sees (pixel - input_mean) / input_std, and pads that with zeros. Presets: 0.
+     * The network sees (pixel - input_mean) / input_std, padded with zeros. Presets: 0.
      */
     double input_mean;
     /**
      * Above 0. Presets: 1.
      */
     double input_std;
+    /**
+     * 0; not used yet. Since 1.1.
+     */
+    int32_t preparation;
+    /**
+     * 0; not used yet. Since 1.1.
+     */
+    uint32_t mirror;
+    /**
+     * Zeros on each side of an image before conv1: 2, or 0 for LeNet-5's own network on 32x32 images
+     * and for that of most tutorials on 28x28, whose fc1 has 256 inputs. Presets, and programs whose
+     * struct ends before this field: 2. Since 1.1.
+     */
+    uint32_t padding;
+    /**
+     * 0. Since 1.1.
+     */
+    uint32_t reserved;
 } lenet_options;
 
 /**
@@ -466,7 +484,7 @@ extern "C" {
 #endif // __cplusplus
 
 /**
- * The library's version as a string, "1.0.0".
+ * The library's version as a string, "1.1.0".
  *
  * @return A static string, never freed. Any thread. Since 1.0.
  */

@@ -29,10 +29,12 @@ pub enum Pooling {
 pub const CONV1_CHANNELS: usize = 6;
 pub const CONV2_CHANNELS: usize = 16;
 pub const KERNEL: usize = 5;
-pub const CONV1_PADDING: usize = 2;
 pub const POOL: usize = 2;
 pub const FC1_FEATURES: usize = 120;
 pub const FC2_FEATURES: usize = 84;
+
+/// Padding of the first convolution unless another one is asked for: d2l's. LeNet-5 has none.
+pub const DEFAULT_PADDING: u32 = 2;
 
 /// A LeNet that can be built: every value of this type has been checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +44,7 @@ pub struct Architecture {
     classes: usize,
     activation: Activation,
     pooling: Pooling,
+    padding: usize,
 }
 
 /// One weight or bias: where it lies in the flat parameter vector and what shape it has there.
@@ -87,9 +90,10 @@ pub struct Layer {
 }
 
 impl Architecture {
-    /// Refuses sizes at which a layer's output would be empty or a pooling window cut off: height
-    /// and width are pooled twice, with a 5x5 convolution that shrinks them by 4 in between, so
-    /// they must be multiples of 4.
+    /// With `DEFAULT_PADDING`. Refuses sizes at which a layer's output would be empty or a pooling
+    /// window cut off: height and width are pooled twice, with a 5x5 convolution that shrinks them
+    /// by 4 in between, so they must be multiples of 4. Without padding the first convolution
+    /// shrinks them by 4 as well, which leaves the same sizes.
     pub fn new(
         height: u32,
         width: u32,
@@ -113,7 +117,16 @@ impl Architecture {
             classes: classes as usize,
             activation,
             pooling,
+            padding: DEFAULT_PADDING as usize,
         })
+    }
+
+    /// The same with other padding of the first convolution.
+    pub fn with_padding(self, padding: u32) -> Result<Self> {
+        match padding {
+            0 | DEFAULT_PADDING => Ok(Architecture { padding: padding as usize, ..self }),
+            _ => Err(Error::invalid(format!("padding is {padding}; it must be 0 or 2"))),
+        }
     }
 
     pub fn height(&self) -> usize {
@@ -136,14 +149,30 @@ impl Architecture {
         self.pooling
     }
 
+    /// Rows and columns of zeros on each side of an image before the first convolution.
+    pub fn padding(&self) -> usize {
+        self.padding
+    }
+
     /// Pixels of one image.
     pub fn pixels(&self) -> usize {
         self.height * self.width
     }
 
-    /// Inputs of `fc1`: (16, height / 4 - 2, width / 4 - 2), flattened.
+    /// Height and width of the first convolution's output.
+    pub fn conv1_size(&self) -> [usize; 2] {
+        [self.height, self.width].map(|size| size + 2 * self.padding - (KERNEL - 1))
+    }
+
+    /// Height and width of what is flattened for `fc1`: each half of what the second convolution
+    /// leaves of half of the first one's.
+    pub fn pooled2_size(&self) -> [usize; 2] {
+        self.conv1_size().map(|size| (size / POOL - (KERNEL - 1)) / POOL)
+    }
+
+    /// Inputs of `fc1`: (16, height, width) after the second pooling, flattened.
     pub fn features(&self) -> usize {
-        CONV2_CHANNELS * (self.height / 4 - 2) * (self.width / 4 - 2)
+        CONV2_CHANNELS * self.pooled2_size().iter().product::<usize>()
     }
 
     /// The ten tensors in the order in which they lie in the flat vector, in files and in C.
@@ -212,7 +241,6 @@ impl Architecture {
             Pooling::Average => c"AvgPool2d",
             Pooling::Max => c"MaxPool2d",
         };
-        let (h, w) = (self.height, self.width);
         // A layer's weight and bias stand side by side in the parameter list.
         let parameters = self.parameters();
         let of = |layer: usize| parameters[2 * layer].len() + parameters[2 * layer + 1].len();
@@ -224,17 +252,20 @@ impl Architecture {
             width,
             parameters,
         };
+        let [h, w] = self.conv1_size();
         let conv1 = (CONV1_CHANNELS, h, w);
-        let conv2 = (CONV2_CHANNELS, h / 2 - 4, w / 2 - 4);
-        let halved = |(c, h, w)| (c, h / POOL, w / POOL);
+        let pooled1 = (CONV1_CHANNELS, h / POOL, w / POOL);
+        let [h, w] = self.pooled2_size();
+        let conv2 = (CONV2_CHANNELS, h * POOL, w * POOL);
+        let pooled2 = (CONV2_CHANNELS, h, w);
         let (fc1, fc2) = ((FC1_FEATURES, 1, 1), (FC2_FEATURES, 1, 1));
         [
             row(c"conv1", c"Conv2d", conv1, of(0)),
             row(c"activation1", activation, conv1, 0),
-            row(c"pooling1", pooling, halved(conv1), 0),
+            row(c"pooling1", pooling, pooled1, 0),
             row(c"conv2", c"Conv2d", conv2, of(1)),
             row(c"activation2", activation, conv2, 0),
-            row(c"pooling2", pooling, halved(conv2), 0),
+            row(c"pooling2", pooling, pooled2, 0),
             row(c"flatten", c"Flatten", (self.features(), 1, 1), 0),
             row(c"fc1", c"Linear", fc1, of(2)),
             row(c"activation3", activation, fc1, 0),
@@ -297,7 +328,41 @@ mod tests {
         }
         for size in (16..=256).step_by(4) {
             let a = Architecture::new(size, 16, 2, Activation::Relu, Pooling::Max).unwrap();
-            assert!(a.layers().iter().all(|l| l.channels * l.height * l.width > 0));
+            for a in [a, a.with_padding(0).unwrap()] {
+                let layers = a.layers();
+                assert!(layers.iter().all(|l| l.channels * l.height * l.width > 0));
+                // The convolutions' outputs, which are pooled.
+                assert!([0, 3].iter().all(|&l| layers[l].height % 2 + layers[l].width % 2 == 0));
+            }
         }
+    }
+
+    #[test]
+    fn padding_is_0_or_2() {
+        assert_eq!(classic().with_padding(2).unwrap(), classic());
+        for padding in [1, 3, 4, u32::MAX] {
+            let refused = classic().with_padding(padding).unwrap_err();
+            assert_eq!(refused.message, format!("padding is {padding}; it must be 0 or 2"));
+        }
+    }
+
+    #[test]
+    fn without_padding_28x28_is_the_tutorials_and_32x32_is_lenet5s() {
+        let unpadded = |size| {
+            let a = Architecture::new(size, size, 10, Activation::Relu, Pooling::Max).unwrap();
+            a.with_padding(0).unwrap()
+        };
+        let sizes = |a: Architecture| a.layers().map(|l| (l.channels, l.height));
+        assert_eq!(unpadded(28).features(), 256);
+        assert_eq!(
+            sizes(unpadded(28))[..7],
+            [(6, 24), (6, 24), (6, 12), (16, 8), (16, 8), (16, 4), (256, 1)]
+        );
+        // LeCun et al. 1998: C1 6@28x28, S2 6@14x14, C3 16@10x10, S4 16@5x5.
+        assert_eq!(unpadded(32).features(), 400);
+        assert_eq!(
+            sizes(unpadded(32))[..6],
+            [(6, 28), (6, 28), (6, 14), (16, 10), (16, 10), (16, 5)]
+        );
     }
 }

@@ -7,7 +7,7 @@
 //! its ReLU has slope 1 at 0, and its max pooling scales the gradient by the share of maxima in the
 //! window, 1/4 for a single one.
 
-use crate::architecture::{Activation, CONV1_PADDING, POOL, Pooling};
+use crate::architecture::{Activation, POOL, Pooling};
 use crate::parameters::{LayerParameters, Parameters};
 use candle_core::{D, Result, Tensor};
 use candle_nn::ops::sigmoid;
@@ -24,9 +24,9 @@ pub fn logits(parameters: &Parameters, images: &Tensor) -> Result<Tensor> {
         Pooling::Average => x.avg_pool2d(POOL),
         Pooling::Max => max_pool(x),
     };
-    // Shapes for 28x28 images.
+    // Shapes for 28x28 images with padding.
     let [conv1, conv2, fc1, fc2, fc3] = parameters.layers()?;
-    let x = activation(&convolution(images, &conv1, CONV1_PADDING)?)?; // (N, 6, 28, 28)
+    let x = activation(&convolution(images, &conv1, architecture.padding())?)?; // (N, 6, 28, 28)
     let x = pool(&x)?; // (N, 6, 14, 14)
     let x = activation(&convolution(&x, &conv2, 0)?)?; // (N, 16, 10, 10)
     let x = pool(&x)?; // (N, 16, 5, 5)

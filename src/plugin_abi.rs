@@ -17,7 +17,7 @@ use std::ptr::null;
 use std::slice;
 
 /// Counts the changes to anything here. The two sides must have the same.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// An engine or values, of whoever serves them.
 pub type Handle = *mut c_void;
@@ -125,7 +125,7 @@ pub struct Settings {
     classes: u32,
     activation: u32,
     pooling: u32,
-    reserved: u32,
+    padding: u32,
     mean: f64,
     std: f64,
 }
@@ -151,7 +151,7 @@ impl Settings {
             classes: a.classes() as u32,
             activation: number(a.activation(), &ACTIVATIONS),
             pooling: number(a.pooling(), &POOLINGS),
-            reserved: 0,
+            padding: a.padding() as u32,
             mean: normalization.mean,
             std: normalization.std,
         }
@@ -161,7 +161,8 @@ impl Settings {
         let activation = numbered(self.activation, &ACTIVATIONS)?;
         let pooling = numbered(self.pooling, &POOLINGS)?;
         let architecture =
-            Architecture::new(self.height, self.width, self.classes, activation, pooling)?;
+            Architecture::new(self.height, self.width, self.classes, activation, pooling)?
+                .with_padding(self.padding)?;
         Ok((architecture, Normalization { mean: self.mean, std: self.std }))
     }
 }

@@ -648,8 +648,20 @@ fn pointer_rows(t: &mut Table) {
 
 /// The sizes that a caller may state for its structs.
 fn struct_size_rows(t: &mut Table) {
-    sized_struct::<lenet_options>(t, "lenet_options", &OPTIONS_READERS, "options", &[4, 40, 80]);
-    sized_struct::<lenet_options>(t, "lenet_options", &["lenet_get_options"], "options", &[4, 48]);
+    sized_struct::<lenet_options>(
+        t,
+        "lenet_options",
+        &OPTIONS_READERS,
+        "options",
+        &[4, 40, 80, 88, 96],
+    );
+    sized_struct::<lenet_options>(
+        t,
+        "lenet_options",
+        &["lenet_get_options"],
+        "options",
+        &[4, 48, 88],
+    );
     sized_struct::<lenet_fit_options>(t, "lenet_fit_options", &["lenet_fit"], "options", &[4, 12]);
     sized_struct::<lenet_layer>(t, "lenet_layer", &["lenet_get_layer"], "layer", &[4, 16, 32]);
     sized_struct::<lenet_metrics>(t, "lenet_metrics", &["lenet_evaluate"], "metrics", &[4, 8, 32]);
@@ -718,6 +730,10 @@ fn option_rows(t: &mut Table) {
         wrong!(t, function, invalid, options.weight_decay: [-1.0, nan, inf]);
         wrong!(t, function, invalid, options.input_mean: [nan, inf, -inf, 1e300]);
         wrong!(t, function, invalid, options.input_std: [0.0, -1.0, nan, inf, 1e-300, 1e300]);
+        wrong!(t, function, invalid, options.preparation: [1, -1]);
+        wrong!(t, function, invalid, options.mirror: [1, u32::MAX]);
+        wrong!(t, function, invalid, options.padding: [1, 3, u32::MAX]);
+        wrong!(t, function, invalid, options.reserved: [1, u32::MAX]);
     }
     wrong!(t, "lenet_fit", invalid, fit_options.epochs: [0]);
     wrong!(t, "lenet_fit", invalid, fit_options.batch_size: [0]);
@@ -1095,6 +1111,20 @@ fn an_older_structs_missing_fields_have_the_presets_values() {
     let made = model.options();
     assert_eq!((made.height, made.seed), (16, 5));
     assert_eq!((made.learning_rate, made.momentum, made.input_std), (0.9, 0.0, 1.0));
+
+    // A struct of 1.0 ends before the padding, also in the middle of what came with it.
+    for end in [
+        std::mem::offset_of!(lenet_options, preparation),
+        std::mem::offset_of!(lenet_options, mirror),
+        std::mem::offset_of!(lenet_options, padding),
+        std::mem::offset_of!(lenet_options, reserved),
+    ] {
+        let mut older = lenet_options { padding: 0, ..small_with_momentum() };
+        older.struct_size = end as u32;
+        let told = end == std::mem::offset_of!(lenet_options, reserved);
+        let made = Model::create(&older).options();
+        assert_eq!(made.padding, if told { 0 } else { 2 }, "struct_size {end}");
+    }
 
     let mut older = lenet_options { momentum: 42.0, ..small_with_momentum() };
     older.struct_size = std::mem::offset_of!(lenet_options, momentum) as u32;

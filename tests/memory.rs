@@ -71,14 +71,17 @@ impl Caller<'_> {
 #[test]
 fn training_stays_small_and_does_not_allocate_once_it_has_begun() {
     let data = MadeData::new(BATCH, 28, 10);
-    for (name, num_threads) in
-        [(LENET_PRESET_CLASSIC, 1), (LENET_PRESET_CLASSIC, 2), (LENET_PRESET_MODERN, 2)]
-    {
+    for (name, num_threads, padding) in [
+        (LENET_PRESET_CLASSIC, 1, 2),
+        (LENET_PRESET_CLASSIC, 2, 2),
+        (LENET_PRESET_MODERN, 2, 2),
+        (LENET_PRESET_MODERN, 2, 0),
+    ] {
         let floats = data.floats();
         let (classes, probabilities) = (vec![0; BATCH], vec![0.0; BATCH * 10]);
         let before = BYTES.load(Ordering::Relaxed);
         MOST_BYTES.store(before, Ordering::Relaxed);
-        let model = Model::create(&lenet_options { num_threads, ..preset(name) });
+        let model = Model::create(&lenet_options { num_threads, padding, ..preset(name) });
         let mut caller = Caller { model: &model, data: &data, floats, classes, probabilities };
         // Until every buffer that steps take in turn is there.
         for _ in 0..3 {
@@ -100,7 +103,7 @@ fn training_stays_small_and_does_not_allocate_once_it_has_begun() {
             "{allocations} allocations, {bytes} bytes in {steps} steps with {num_threads} threads"
         );
         drop(model);
-        println!("preset {name}, {num_threads} threads: {taken} bytes at most");
+        println!("preset {name}, padding {padding}, {num_threads} threads: {taken} bytes at most");
     }
 
     // For as long as one likes.

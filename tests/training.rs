@@ -30,17 +30,27 @@ fn every_architecture_learns() {
     let made = MadeData::new(96, 16, 3);
     let data = Dataset::new(&made);
     for activation in [LENET_ACTIVATION_SIGMOID, LENET_ACTIVATION_TANH, LENET_ACTIVATION_RELU] {
-        for pooling in [LENET_POOLING_AVG, LENET_POOLING_MAX] {
+        for (pooling, padding) in [
+            (LENET_POOLING_AVG, 2),
+            (LENET_POOLING_AVG, 0),
+            (LENET_POOLING_MAX, 2),
+            (LENET_POOLING_MAX, 0),
+        ] {
             let options = lenet_options {
                 activation,
                 pooling,
+                padding,
                 learning_rate: 0.01,
                 ..small(LENET_PRESET_MODERN)
             };
             let model = Model::create(&options);
             model.fit(&data, 12, 16);
             let (metrics, confusion) = evaluate(&model, &data);
-            assert!(metrics.accuracy > 0.95, "{activation} {pooling}: {}", metrics.accuracy);
+            assert!(
+                metrics.accuracy > 0.95,
+                "{activation} {pooling} {padding}: {}",
+                metrics.accuracy
+            );
             assert_eq!((metrics.count, confusion.iter().sum()), (96, 96u64));
             assert_eq!(confusion[0] + confusion[4] + confusion[8], metrics.correct);
         }
@@ -49,8 +59,10 @@ fn every_architecture_learns() {
 
 #[test]
 fn the_extremes_of_size_and_classes_train() {
-    for (height, width, classes) in [(16, 256, 2), (256, 16, 256), (20, 36, 17)] {
-        let options = lenet_options { height, width, classes, ..preset(LENET_PRESET_MODERN) };
+    let sizes = [(16, 256, 2), (256, 16, 256), (20, 36, 17)];
+    for ((height, width, classes), padding) in sizes.into_iter().flat_map(|s| [(s, 2), (s, 0)]) {
+        let preset = preset(LENET_PRESET_MODERN);
+        let options = lenet_options { height, width, classes, padding, ..preset };
         let model = Model::create(&options);
         let images = vec![100; 2 * (height * width) as usize];
         let labels = [0, (classes - 1) as u8];

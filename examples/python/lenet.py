@@ -58,6 +58,10 @@ class Options(ctypes.Structure):
         ("weight_decay", c_double),
         ("input_mean", c_double),
         ("input_std", c_double),
+        ("preparation", c_int32),
+        ("mirror", c_uint32),
+        ("padding", c_uint32),
+        ("reserved", c_uint32),
     ]
 
 
@@ -104,7 +108,7 @@ class CLayer(ctypes.Structure):
     ]
 
 
-_SIZES = {Options: 88, FitOptions: 16, CMetrics: 40, CProgress: 72, CLayer: 24 + 2 * ctypes.sizeof(c_void_p)}
+_SIZES = {Options: 104, FitOptions: 16, CMetrics: 40, CProgress: 72, CLayer: 24 + 2 * ctypes.sizeof(c_void_p)}
 for _struct, _size in _SIZES.items():
     assert ctypes.sizeof(_struct) == _size, _struct
 

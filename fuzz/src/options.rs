@@ -23,7 +23,8 @@ macro_rules! versioned {
 }
 
 versioned!(lenet_options: device device_index num_threads height width classes activation pooling
-    optimizer seed learning_rate momentum weight_decay input_mean input_std);
+    optimizer seed learning_rate momentum weight_decay input_mean input_std preparation mirror padding
+    reserved);
 versioned!(lenet_fit_options: epochs batch_size schedule);
 versioned!(lenet_metrics: reserved count correct loss accuracy);
 versioned!(lenet_layer: channels height width parameters name kind);
@@ -137,6 +138,10 @@ impl<'a> Arbitrary<'a> for Values {
             weight_decay: real(u, &[0.0, 0.01])?,
             input_mean: real(u, &[0.0, 0.5])?,
             input_std: real(u, &[1.0, 0.5])?,
+            preparation: pick(u, &[0], &[1, -1, i32::MIN])?,
+            mirror: pick(u, &[0], &[1, u32::MAX])?,
+            padding: pick(u, &[2, 2, 0], &[1, 3, u32::MAX])?,
+            reserved: pick(u, &[0], &[1, u32::MAX])?,
         }))
     }
 }
@@ -191,7 +196,11 @@ impl OptionsArgument {
             || o.weight_decay < 0.0
             || !o.input_mean.is_finite()
             || !o.input_std.is_finite()
-            || o.input_std <= 0.0;
+            || o.input_std <= 0.0
+            || o.preparation != 0
+            || o.mirror != 0
+            || ![0, 2].contains(&o.padding)
+            || o.reserved != 0;
         let no_float = is_large(o.input_mean) || is_large(o.input_std) || is_tiny(o.input_std);
         let absent =
             o.device == LENET_DEVICE_CUDA || (o.device == LENET_DEVICE_CPU && o.device_index > 0);

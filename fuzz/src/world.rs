@@ -49,7 +49,7 @@ impl Shadow {
 
     /// Number of parameters, layer by layer.
     pub fn parameters(&self) -> usize {
-        let side = |pixels: u32| pixels as usize / 4 - 2;
+        let side = |pixels: u32| (pixels + 2 * self.options.padding - 4) as usize / 4 - 2;
         let features = 16 * side(self.options.height) * side(self.options.width);
         let linear = |inputs: usize, outputs: usize| (inputs + 1) * outputs;
         linear(25, 6)

@@ -6,7 +6,7 @@ use super::types::*;
 use crate::engine::{self, DeviceChoice};
 use std::ffi::{CStr, c_char};
 
-/// The library's version as a string, "1.0.0".
+/// The library's version as a string, "1.1.0".
 ///
 /// @return A static string, never freed. Any thread. Since 1.0.
 #[unsafe(no_mangle)]

@@ -4,7 +4,7 @@ use super::check::*;
 use super::guard::fence;
 use super::library::DEVICES;
 use super::types::*;
-use crate::architecture::{Activation, Architecture, Pooling};
+use crate::architecture::{Activation, Architecture, DEFAULT_PADDING, Pooling};
 use crate::batch::Normalization;
 use crate::error::{Code, Error, Result};
 use crate::model::{Model, Options};
@@ -296,6 +296,10 @@ fn preset_options(preset: i32) -> Result<lenet_options> {
         weight_decay: 0.0,
         input_mean: 0.0,
         input_std: 1.0,
+        preparation: 0,
+        mirror: 0,
+        padding: DEFAULT_PADDING,
+        reserved: 0,
     };
     let modern = lenet_options {
         activation: LENET_ACTIVATION_RELU,
@@ -331,11 +335,21 @@ unsafe fn read_options(options: *const lenet_options) -> Result<Options> {
             o.num_threads
         )));
     }
+    for (field, value) in [("preparation", i64::from(o.preparation)), ("mirror", o.mirror.into())] {
+        if value != 0 {
+            let message = format!("{field} is {value}; this version of lenet has only 0");
+            return Err(Error::invalid(message));
+        }
+    }
+    if o.reserved != 0 {
+        return Err(Error::invalid(format!("reserved is {}; it must be 0", o.reserved)));
+    }
     let activation = constant("activation", o.activation, &ACTIVATIONS)?;
     let pooling = constant("pooling", o.pooling, &POOLINGS)?;
     let rule = constant("optimizer", o.optimizer, &OPTIMIZERS)?;
     let options = Options {
-        architecture: Architecture::new(o.height, o.width, o.classes, activation, pooling)?,
+        architecture: Architecture::new(o.height, o.width, o.classes, activation, pooling)?
+            .with_padding(o.padding)?,
         device,
         device_index: o.device_index,
         num_threads: o.num_threads,
@@ -367,6 +381,10 @@ fn to_c(options: &Options) -> lenet_options {
         weight_decay: options.optimizer.weight_decay,
         input_mean: options.normalization.mean,
         input_std: options.normalization.std,
+        preparation: 0,
+        mirror: 0,
+        padding: architecture.padding() as u32,
+        reserved: 0,
     }
 }
 

@@ -144,10 +144,20 @@ pub struct lenet_options {
     pub momentum: f64,
     /// At least 0: for SGD an L2 penalty, for AdamW decoupled decay. Classic: 0, modern: 0.01.
     pub weight_decay: f64,
-    /// The network sees (pixel - input_mean) / input_std, and pads that with zeros. Presets: 0.
+    /// The network sees (pixel - input_mean) / input_std, padded with zeros. Presets: 0.
     pub input_mean: f64,
     /// Above 0. Presets: 1.
     pub input_std: f64,
+    /// 0; not used yet. Since 1.1.
+    pub preparation: i32,
+    /// 0; not used yet. Since 1.1.
+    pub mirror: u32,
+    /// Zeros on each side of an image before conv1: 2, or 0 for LeNet-5's own network on 32x32 images
+    /// and for that of most tutorials on 28x28, whose fc1 has 256 inputs. Presets, and programs whose
+    /// struct ends before this field: 2. Since 1.1.
+    pub padding: u32,
+    /// 0. Since 1.1.
+    pub reserved: u32,
 }
 
 /// How lenet_fit() trains. Fill it with lenet_fit_options_init(). Since 1.0.
@@ -253,7 +263,8 @@ macro_rules! versioned {
 }
 
 versioned!(lenet_options: struct_size device device_index num_threads height width classes
-    activation pooling optimizer seed learning_rate momentum weight_decay input_mean input_std);
+    activation pooling optimizer seed learning_rate momentum weight_decay input_mean input_std
+    preparation mirror padding reserved);
 versioned!(lenet_fit_options: struct_size epochs batch_size schedule);
 versioned!(lenet_metrics: struct_size reserved count correct loss accuracy);
 versioned!(lenet_progress: struct_size epoch epochs event step steps loss accuracy validation_loss

@@ -65,8 +65,8 @@ int main(void)
     CHECK(lenet_fit(model, data, NULL, fit, progress, &events));
     metrics->struct_size = sizeof *metrics;
     CHECK(lenet_evaluate(model, data, metrics, NULL, 0));
-    printf("%u classes, %s, %d events, %.0f images\n", (unsigned)again->classes, layer->name, events,
-           (double)metrics->count);
+    printf("%u classes, %s with %u rows, %d events, %.0f images\n", (unsigned)again->classes, layer->name,
+           (unsigned)layer->height, events, (double)metrics->count);
 
     lenet_dataset_free(data);
     lenet_free(model);

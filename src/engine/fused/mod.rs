@@ -370,6 +370,12 @@ mod tests {
         all.map(|(a, p)| Architecture::new(height, width, classes, a, p).unwrap()).collect()
     }
 
+    /// The same, with padding and without.
+    fn with_either_padding(height: u32, width: u32, classes: u32) -> Vec<Architecture> {
+        let padded = every_combination(height, width, classes).into_iter();
+        padded.flat_map(|a| [a, a.with_padding(0).unwrap()]).collect()
+    }
+
     #[test]
     fn every_batch_size_is_candles() {
         for architecture in every_combination(16, 16, 3) {
@@ -385,6 +391,23 @@ mod tests {
             for architecture in every_combination(height, width, classes) {
                 for level in every_level() {
                     assert_candles(architecture, level, 9);
+                }
+            }
+        }
+    }
+
+    /// The smallest maps, tutorials' and LeNet-5's sizes, unequal sides; one by one and in chunks.
+    #[test]
+    fn every_size_without_padding_is_candles() {
+        for (height, width, classes) in
+            [(16, 16, 3), (16, 24, 7), (20, 16, 5), (28, 28, 10), (32, 32, 10), (20, 24, 256)]
+        {
+            for architecture in every_combination(height, width, classes) {
+                let architecture = architecture.with_padding(0).unwrap();
+                for level in every_level() {
+                    for n in [1, 9, 40] {
+                        assert_candles(architecture, level, n);
+                    }
                 }
             }
         }
@@ -419,7 +442,7 @@ mod tests {
 
     #[test]
     fn with_all_vectors_and_without_any_it_is_candles() {
-        for architecture in every_combination(20, 16, 7) {
+        for architecture in with_either_padding(20, 16, 7) {
             for level in every_level() {
                 for n in [1, 2, 3, 33] {
                     assert_candles(architecture, level, n);
@@ -430,7 +453,7 @@ mod tests {
 
     #[test]
     fn what_a_batch_that_diverged_left_behind_changes_nothing() {
-        for architecture in every_combination(16, 20, 5) {
+        for architecture in with_either_padding(16, 20, 5) {
             let weights = made_weights(architecture, 3);
             let diverged = vec![f32::NAN; architecture.parameter_count()];
             let diverged = Values::on(&Device::Cpu, &[&diverged]).unwrap();
@@ -459,7 +482,7 @@ mod tests {
 
     #[test]
     fn the_number_of_threads_changes_no_bit() {
-        for architecture in every_combination(16, 20, 5) {
+        for architecture in with_either_padding(16, 20, 5) {
             let weights = made_weights(architecture, 3);
             for n in [1, 70, 300] {
                 let (pixels, labels) = made_batch(architecture, n, 7);

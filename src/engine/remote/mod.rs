@@ -325,7 +325,10 @@ mod tests {
         for (activation, pooling) in
             [(Activation::Relu, Pooling::Max), (Activation::Tanh, Pooling::Average)]
         {
-            let architecture = Architecture::new(16, 20, 3, activation, pooling).unwrap();
+            let padding = if pooling == Pooling::Max { 2 } else { 0 };
+            let architecture = Architecture::new(16, 20, 3, activation, pooling)
+                .and_then(|architecture| architecture.with_padding(padding))
+                .unwrap();
             let there = There::open(table, 1, architecture, normalization).unwrap();
             let there = RemoteEngine(Arc::new(there));
             let here = CandleEngine::new(Device::Cpu, normalization);

@@ -6,7 +6,6 @@
 use super::convolution::{ConvolutionWeights, PARAMETERS};
 use super::geometry::Geometry;
 use super::input::Batch;
-use super::input::Source;
 use super::tile::{Scratch, Tile};
 use crate::architecture::{Architecture, FC1_FEATURES, FC2_FEATURES};
 use crate::engine::fused::kernels::activations::{activate, slope};
@@ -134,7 +133,7 @@ impl<'a, S: Simd, const T: usize> Chunk<'a, S, T> {
             let first = range.start + t * S::F32_LANES;
             let start = |lane: usize| batch.images.start((first + lane).min(range.end - 1));
             let lanes = std::array::from_fn(|lane| (start(lane), 0));
-            let source = Source { loader: batch.loader, images: batch.images, lanes };
+            let source = batch.source(lanes);
             let features = (&mut self.values[0][t..], T);
             tile.forward(simd, g, weights.convolutions, &source, &mut self.scratch, features);
         }

@@ -1,7 +1,7 @@
 //! Heights and widths of everything that a tile is computed in.
 
 use super::convolution::WINDOWS;
-use crate::architecture::{Activation, Architecture, CONV1_PADDING, KERNEL, Pooling};
+use crate::architecture::{Activation, Architecture, KERNEL, Pooling};
 use crate::engine::fused::kernels::winograd;
 use crate::engine::fused::vectors::maps::Strides;
 use std::ops::Range;
@@ -9,7 +9,9 @@ use std::ops::Range;
 #[derive(Clone, Copy)]
 pub struct Geometry {
     pub architecture: Architecture,
+    /// Of an image with its padding, if it has any.
     pub padded_width: usize,
+    /// After the first convolution.
     pub height: usize,
     /// After the first pooling.
     pub height1: usize,
@@ -25,11 +27,11 @@ pub struct Geometry {
 
 impl Geometry {
     pub fn new(architecture: Architecture) -> Self {
-        let (height, width) = (architecture.height(), architecture.width());
+        let [height, width] = architecture.conv1_size();
         let (height2, width2) = (height / 2 - (KERNEL - 1), width / 2 - (KERNEL - 1));
         Geometry {
             architecture,
-            padded_width: width + 2 * CONV1_PADDING,
+            padded_width: width + (KERNEL - 1),
             height,
             height1: height / 2,
             width1: width / 2,
@@ -47,7 +49,7 @@ impl Geometry {
     }
 
     pub fn padded_height(&self) -> usize {
-        self.height + 2 * CONV1_PADDING
+        self.height + (KERNEL - 1)
     }
 
     /// Tiles of columns of the second that have this point.

@@ -1,6 +1,6 @@
 //! A batch, and its pixels into lanes: converted, normalized and gathered in one go.
 
-use crate::architecture::{Architecture, CONV1_PADDING};
+use crate::architecture::Architecture;
 use crate::batch::{Images, Normalization, Pixels};
 use crate::engine::fused::threads::Pool;
 use crate::engine::fused::vectors::registers::avx512;
@@ -22,6 +22,14 @@ pub struct Batch<'a> {
     pub pool: &'a Pool,
 }
 
+impl<'a> Batch<'a> {
+    /// Where a tile has its images from, whose pixels and first rows `lanes` gives.
+    pub fn source(&self, lanes: [(usize, usize); MOST_LANES]) -> Source<'a> {
+        let padding = self.architecture.padding();
+        Source { loader: self.loader, images: self.images, padding, lanes }
+    }
+}
+
 pub struct Loader {
     normalization: Normalization,
     /// What the network sees of each byte.
@@ -39,6 +47,7 @@ impl Loader {
 pub struct Source<'a> {
     pub loader: &'a Loader,
     pub images: &'a Images<'a>,
+    pub padding: usize,
     /// Of each lane where its image's pixels begin, and that image's row that is the tile's first.
     pub lanes: [(usize, usize); MOST_LANES],
 }
@@ -72,13 +81,13 @@ impl Source<'_> {
         out: &mut [S::f32s],
         value: impl Fn(P) -> f32,
     ) -> bool {
-        let width = out.len() - 2 * CONV1_PADDING;
+        let width = out.len() - 2 * self.padding;
         let height = self.images.size / width;
         let mut rows = [&pixels[..width]; MOST_LANES];
         let mut inside = [0.0; MOST_LANES];
         for lane in 0..S::F32_LANES {
             let (start, top) = self.lanes[lane];
-            let row = (top + y).wrapping_sub(CONV1_PADDING);
+            let row = (top + y).wrapping_sub(self.padding);
             if row < height {
                 inside[lane] = 1.0;
             }
@@ -87,7 +96,7 @@ impl Source<'_> {
         if inside == [0.0; MOST_LANES] {
             return false;
         }
-        let out = &mut out[CONV1_PADDING..][..width];
+        let out = &mut out[self.padding..][..width];
         if avx512::<S>() {
             transposed(simd, &rows, out, value);
         } else {

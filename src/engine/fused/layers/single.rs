@@ -5,7 +5,6 @@ use super::chunk::{NetworkWeights, linear_sizes};
 use super::convolution::{ConvolutionWeights, WINDOWS, windows_of};
 use super::geometry::Geometry;
 use super::input::Batch;
-use super::input::Source;
 use super::tile::Tile;
 use crate::architecture::{Architecture, CONV1_CHANNELS, CONV2_CHANNELS, KERNEL};
 use crate::engine::fused::kernels::activations::activate;
@@ -157,7 +156,7 @@ impl<'a, S: Simd> Single<'a, S> {
         let (simd, band) = (self.simd, &self.band);
         let start = batch.images.start(i);
         let lanes = std::array::from_fn(|lane| (start, lane * band.height));
-        let source = Source { loader: batch.loader, images: batch.images, lanes };
+        let source = batch.source(lanes);
         for y in 0..band.height {
             self.tile.take_row(simd, band, &source, y, self.row0);
         }

@@ -626,20 +626,27 @@ lenet_status lenet_save(const struct lenet_model *model,
                         const char *path);
 
 /**
- * Loads a model that lenet_save() wrote, or the state_dict of such a network that PyTorch saved
- * with safetensors: tensors conv1.weight, conv1.bias, conv2, fc1, fc2, fc3, or the names of an
- * nn.Sequential (0.weight, 3.weight, ...; also with the prefix "net."). Every name, type, shape and
- * value is checked first.
+ * Loads a model that lenet_save() wrote, or the state_dict of such a network that a PyTorch program
+ * saved with safetensors. Every name, type, shape and value is checked first.
+ *
+ * Such a state_dict has ten tensors, weight and bias of five layers. They may be called conv1, conv2,
+ * fc1, fc2, fc3, be numbers of an nn.Sequential (0.weight, 3.weight, ...) or of several ones
+ * (features.0.weight, classifier.1.weight), or anything else, for the shapes of LeNet's weights tell
+ * which is which; what wrappers put before names (module., _orig_mod., model., ...) is no matter. fc1
+ * may be a convolution (120, 16, height, width). F16, BF16 and F64 become float. Such a file does not
+ * tell activation, pooling, padding or what the pixels were divided by: it is loaded only with options.
  *
  * @param path     UTF-8.
- * @param options  Device and threads; NULL: LENET_PRESET_CLASSIC's. For a PyTorch file also
- *                 activation, pooling, input_mean, input_std, the optimizer's fields and the seed,
- *                 and height and width if its images are not square. The rest is ignored.
+ * @param options  Device and threads; NULL: LENET_PRESET_CLASSIC's. For a file of lenet_save() the
+ *                 rest is ignored. For a PyTorch file it must not be NULL and everything in it counts:
+ *                 height, width, padding and classes must give the shapes in the file, activation,
+ *                 pooling, input_mean and input_std be those of the training.
  * @param model    [out] The model, the caller's to lenet_free().
- * @return LENET_OK, LENET_ERROR_NULL_POINTER (path, model), LENET_ERROR_INVALID_ARGUMENT (path or
- *         a field of options), LENET_ERROR_NOT_FOUND, LENET_ERROR_IO, LENET_ERROR_FORMAT (not a
- *         safetensors file), LENET_ERROR_CORRUPT, LENET_ERROR_INCOMPATIBLE (not a LeNet, or of a
- *         later format), LENET_ERROR_NON_FINITE (a value in the file),
+ * @return LENET_OK, LENET_ERROR_NULL_POINTER (path, model), LENET_ERROR_INVALID_ARGUMENT (path, a
+ *         field of options, or options NULL for a PyTorch file), LENET_ERROR_NOT_FOUND,
+ *         LENET_ERROR_IO, LENET_ERROR_FORMAT (not a safetensors file), LENET_ERROR_CORRUPT,
+ *         LENET_ERROR_INCOMPATIBLE (not a LeNet, not the one of the options, or of a later format),
+ *         LENET_ERROR_NON_FINITE (a value in the file is, or is too large for a float),
  *         LENET_ERROR_DEVICE_UNAVAILABLE, LENET_ERROR_OUT_OF_MEMORY or LENET_ERROR_INTERNAL. Any
  *         thread. Since 1.0.
  */
@@ -669,7 +676,7 @@ lenet_status lenet_save_buffer(const struct lenet_model *model,
  *
  * @param buffer   The bytes of the file; copied, may be freed afterwards.
  * @param length   Bytes at buffer.
- * @param options  As for lenet_load(); may be NULL.
+ * @param options  As for lenet_load(), NULL included.
  * @param model    [out] The model, the caller's to lenet_free().
  * @return As lenet_load(), but for LENET_ERROR_NOT_FOUND and LENET_ERROR_IO. Any thread. Since 1.0.
  */

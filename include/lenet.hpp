@@ -122,18 +122,15 @@ class Model {
 public:
     explicit Model(const lenet_options &options = lenet::options()) : Model(make(options)) {}
 
-    static Model load(const std::string &path, const lenet_options &options = lenet::options())
-    {
-        lenet_model *model = nullptr;
-        check(lenet_load(path.c_str(), &options, &model));
-        return Model(model);
-    }
+    /** What lenet_save() wrote. Another program's file needs options, which it does not tell itself. */
+    static Model load(const std::string &path) { return load(path, nullptr); }
+    static Model load(const std::string &path, const lenet_options &options) { return load(path, &options); }
 
-    static Model load(const std::vector<std::uint8_t> &file, const lenet_options &options = lenet::options())
+    /** The same from memory. */
+    static Model load(const std::vector<std::uint8_t> &file) { return load(file, nullptr); }
+    static Model load(const std::vector<std::uint8_t> &file, const lenet_options &options)
     {
-        lenet_model *model = nullptr;
-        check(lenet_load_buffer(file.data(), file.size(), &options, &model));
-        return Model(model);
+        return load(file, &options);
     }
 
     void save(const std::string &path) const { check(lenet_save(get(), path.c_str())); }
@@ -293,6 +290,20 @@ private:
     };
 
     explicit Model(lenet_model *model) : model_(model) {}
+
+    static Model load(const std::string &path, const lenet_options *options)
+    {
+        lenet_model *model = nullptr;
+        check(lenet_load(path.c_str(), options, &model));
+        return Model(model);
+    }
+
+    static Model load(const std::vector<std::uint8_t> &file, const lenet_options *options)
+    {
+        lenet_model *model = nullptr;
+        check(lenet_load_buffer(file.data(), file.size(), options, &model));
+        return Model(model);
+    }
 
     static lenet_model *make(const lenet_options &options)
     {

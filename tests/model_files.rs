@@ -130,14 +130,18 @@ fn join(header: &str, data: &[u8]) -> Vec<u8> {
 
 #[track_caller]
 fn load_refused(what: &str, bytes: &[u8], expected: lenet_status, words: &[&str]) {
-    let status = Model::try_from_bytes(bytes, null()).err().unwrap_or(LENET_OK);
-    refused(what, status, expected, words);
+    refused(what, load(bytes, null()), expected, words);
+}
+
+fn load(bytes: &[u8], options: *const lenet_options) -> lenet_status {
+    Model::try_from_bytes(bytes, options).err().unwrap_or(LENET_OK)
 }
 
 /// What may come out when a file was damaged by chance: a documented refusal, or a model that can
 /// be used and saved.
 fn damage_is_survived(what: &str, bytes: &[u8]) -> lenet_status {
-    match Model::try_from_bytes(bytes, null()) {
+    // Those of the models here, as PyTorch's files do not tell them.
+    match Model::try_from_bytes(bytes, &small_with_momentum()) {
         Err(status) => {
             let documented = [
                 LENET_ERROR_FORMAT,
@@ -170,7 +174,7 @@ fn the_file_put_together_again_is_the_same_model() {
         let model = trained(&options);
         let again = Model::from_bytes(&File::of(&model).bytes());
         assert!(again.bytes() == model.bytes());
-        let pytorch = Model::from_bytes(&File::pytorch(&model).bytes());
+        let pytorch = Model::from_bytes_with(&File::pytorch(&model).bytes(), &options);
         assert_eq!(pytorch.parameters(), model.parameters());
     }
 }
@@ -368,17 +372,52 @@ fn metadata_is_strict() {
     }
     corrupt("epoch_consumed", json!(7), &["impossible progress", "consumed: 7"]);
 
-    for format in [0u32, 2, u32::MAX] {
+    for format in [0u32, 3, u32::MAX] {
         let mut file = File::of(&model);
         file.set_metadata("format", json!(format));
         // Whatever else a later format has.
         file.set_metadata("dropout", json!(0.5));
-        let said = format!("format {format}; this library reads 1");
+        let said = format!("format {format}; this library reads 1 and 2");
         load_refused("format", &file.bytes(), LENET_ERROR_INCOMPATIBLE, &[&said]);
     }
     let mut file = File::of(&model);
     file.set_metadata("height", json!(20));
     load_refused("height", &file.bytes(), LENET_ERROR_INCOMPATIBLE, &["fc1.weight"]);
+}
+
+/// A file with nothing that 1.0 did not have is one that 1.0 reads, byte for byte; one with padding 0
+/// is of a format that 1.0 refuses as a later one.
+#[test]
+fn padding_is_in_the_file_only_where_it_is_not_the_default() {
+    let padded = File::of(&trained(&small_with_momentum())).metadata.unwrap();
+    assert_eq!((&padded["format"], padded.get("padding")), (&json!(1), None));
+
+    let model = trained(&lenet_options { padding: 0, ..small_with_momentum() });
+    let metadata = File::of(&model).metadata.unwrap();
+    assert_eq!((&metadata["format"], metadata.get("padding")), (&json!(2), Some(&json!(0))));
+    // NULL options say padding 2, and the file is right.
+    let loaded = Model::from_bytes(&model.bytes());
+    assert_eq!(loaded.options().padding, 0);
+    assert!(loaded.bytes() == model.bytes());
+
+    let corrupt = LENET_ERROR_CORRUPT;
+    let cases: [(Change, lenet_status, &[&str]); 6] = [
+        (|f| f.set_metadata("padding", json!(1)), corrupt, &["metadata: padding is 1"]),
+        (|f| f.set_metadata("padding", json!(u32::MAX)), corrupt, &["padding is 4294967295"]),
+        (|f| f.set_metadata("padding", json!(-1)), corrupt, &["metadata"]),
+        (|f| f.set_metadata("padding", json!("0")), corrupt, &["metadata"]),
+        (|f| f.set_metadata("format", json!(1)), corrupt, &["padding does not belong"]),
+        (
+            |f| f.set_metadata("padding", json!(2)),
+            LENET_ERROR_INCOMPATIBLE,
+            &["fc1.weight is F32 [120, 16]", "[120, 64]"],
+        ),
+    ];
+    for (change, status, words) in cases {
+        let mut file = File::of(&model);
+        change(&mut file);
+        load_refused("padding", &file.bytes(), status, words);
+    }
 }
 
 /// Whatever can be loaded can be trained, saved and loaded again.
@@ -429,7 +468,7 @@ fn headers_that_lie_are_refused() {
         corrupt(offsets, &join(&header.replacen('{', &tensor, 1), data), &["safetensors"]);
     }
     let no_tensors = join("{}", &[]);
-    load_refused("no tensors", &no_tensors, LENET_ERROR_INCOMPATIBLE, &["is missing"]);
+    load_refused("no tensors", &no_tensors, LENET_ERROR_INCOMPATIBLE, &["has no tensors"]);
 
     for bytes in [&b""[..], b"{}", b"PK\x03\x04 a zip, as torch.save makes", &[0; 64], &[0xff; 64]]
     {
@@ -442,20 +481,29 @@ fn headers_that_lie_are_refused() {
 #[test]
 fn a_pytorch_file_must_be_a_lenet() {
     let incompatible = LENET_ERROR_INCOMPATIBLE;
-    let rename = |f: &mut File, to: [&str; 5]| {
-        for (layer, to) in ["conv1", "conv2", "fc1", "fc2", "fc3"].iter().zip(to) {
-            for tensor in ["weight", "bias"] {
-                f.tensor(&format!("{layer}.{tensor}")).name = format!("{to}.{tensor}");
-            }
-        }
-    };
     let cases: &[(Change, lenet_status, &[&str])] = &[
         (|f| f.remove("fc3.bias"), incompatible, &["fc3.bias is missing"]),
         (|f| f.add("bn.weight", &[1.0]), incompatible, &["bn.weight does not belong"]),
-        (|f| f.tensor("fc1.weight").shape = vec![64, 120], incompatible, &["120 inputs of fc1"]),
-        (|f| f.tensor("fc1.weight").shape = vec![7680], incompatible, &["0 inputs of fc1"]),
+        (
+            |f| f.tensor("fc1.weight").shape = vec![64, 120],
+            incompatible,
+            &[
+                "fc1.weight is F32 [64, 120]; this model needs F32 [120, 64]; its axes are in another order",
+            ],
+        ),
+        (
+            |f| f.tensor("fc1.weight").shape = vec![7680],
+            incompatible,
+            &["fc1.weight is F32 [7680]"],
+        ),
+        // As MLX has it: channels last.
+        (
+            |f| f.tensor("conv2.weight").shape = vec![16, 5, 5, 6],
+            incompatible,
+            &["conv2.weight is F32 [16, 5, 5, 6]", "its axes are in another order than PyTorch's"],
+        ),
         (|f| f.tensor("fc3.bias").shape = vec![], LENET_ERROR_CORRUPT, &["safetensors"]),
-        (|f| f.tensor("fc3.bias").shape = vec![1, 3], incompatible, &["1 classes"]),
+        (|f| f.tensor("fc3.bias").shape = vec![1, 3], incompatible, &["fc3.bias is F32 [1, 3]"]),
         (|f| f.tensor("fc2.weight").shape = vec![120, 84], incompatible, &["fc2.weight is F32"]),
         (|f| f.tensor("fc2.weight").dtype = "U32", incompatible, &["fc2.weight is U32"]),
         (
@@ -469,25 +517,185 @@ fn a_pytorch_file_must_be_a_lenet() {
                 f.tensor("fc1.weight").data.clear();
             },
             incompatible,
-            &["18446744073709551615 inputs"],
+            &["fc1.weight is F32 [0, 18446744073709551615]"],
         ),
     ];
-    let model = trained(&small_with_momentum());
+    let options = small_with_momentum();
+    let model = trained(&options);
     for (change, status, words) in cases {
         let mut file = File::pytorch(&model);
         change(&mut file);
-        load_refused("pytorch", &file.bytes(), *status, words);
+        refused("pytorch", load(&file.bytes(), &options), *status, words);
     }
+}
 
-    let mut file = File::pytorch(&model);
-    rename(&mut file, ["0", "3", "7", "9", "11"]);
-    assert_eq!(Model::from_bytes(&file.bytes()).parameters(), model.parameters());
-    let mut file = File::pytorch(&model);
-    rename(&mut file, ["3", "0", "7", "9", "11"]);
-    load_refused("order", &file.bytes(), incompatible, &["0.weight is F32 [16, 6, 5, 5]"]);
-    let mut file = File::pytorch(&model);
-    rename(&mut file, ["0", "00", "7", "9", "11"]);
-    load_refused("the same number", &file.bytes(), incompatible, &["missing"]);
+/// The same ten tensors under other names.
+fn renamed(model: &Model, layers: [&str; 5]) -> File {
+    let mut file = File::pytorch(model);
+    for tensor in &mut file.tensors {
+        let (layer, kind) = tensor.name.split_once('.').unwrap();
+        let ours = ["conv1", "conv2", "fc1", "fc2", "fc3"];
+        let at = ours.iter().position(|&name| name == layer).unwrap();
+        tensor.name = format!("{}.{kind}", layers[at]);
+    }
+    file
+}
+
+#[test]
+fn the_layers_may_have_any_names() {
+    let options = small_with_momentum();
+    let model = trained(&options);
+    let good = [
+        ["0", "3", "7", "9", "11"],
+        ["2", "3", "10", "11", "100"],
+        ["net.0", "net.3", "net.7", "net.9", "net.11"],
+        [
+            "module.model.conv1",
+            "module.model.conv2",
+            "module.model.fc1",
+            "module.model.fc2",
+            "module.model.fc3",
+        ],
+        [
+            "_orig_mod.module.0",
+            "_orig_mod.module.3",
+            "_orig_mod.module.7",
+            "_orig_mod.module.9",
+            "_orig_mod.module.11",
+        ],
+        [
+            "state_dict.conv1",
+            "state_dict.conv2",
+            "state_dict.fc1",
+            "state_dict.fc2",
+            "state_dict.fc3",
+        ],
+        ["features.0", "features.3", "classifier.1", "classifier.3", "classifier.5"],
+        ["features.module.0", "features.module.3", "classifier.0", "classifier.2", "classifier.4"],
+        ["b", "a", "e", "d", "c"],
+        ["C1", "C3", "C5", "F6", "OUTPUT"],
+    ];
+    for names in good {
+        let loaded = Model::from_bytes_with(&renamed(&model, names).bytes(), &options);
+        assert_eq!(loaded.parameters(), model.parameters(), "{names:?}");
+    }
+    let refuse = |what: &str, file: &File, words: &[&str]| {
+        refused(what, load(&file.bytes(), &options), LENET_ERROR_INCOMPATIBLE, words);
+    };
+    // An nn.Sequential computes in the order of its numbers.
+    let names = ["3", "0", "7", "9", "11"];
+    refuse("order", &renamed(&model, names), &["module 0 cannot follow module 3"]);
+    let names = ["net.0", "net.00", "net.7", "net.9", "net.11"];
+    refuse(
+        "the same number",
+        &renamed(&model, names),
+        &["module net.00 cannot follow module net.0"],
+    );
+    // Names that are ours are believed.
+    let names = ["conv1", "conv2", "fc2", "fc1", "fc3"];
+    refuse("ours", &renamed(&model, names), &["fc1.weight is F32 [84, 120]"]);
+}
+
+/// A refusal says what was found, as far as a message can.
+#[test]
+fn other_networks_are_refused_by_what_they_have() {
+    let options = small_with_momentum();
+    let model = trained(&options);
+    let refuse = |what: &str, file: &File, words: &[&str]| {
+        refused(what, load(&file.bytes(), &options), LENET_ERROR_INCOMPATIBLE, words);
+    };
+    let numbered = || renamed(&model, ["0", "4", "9", "11", "13"]);
+
+    let mut batch_norm = numbered();
+    batch_norm.add("1.weight", &[1.0; 6]);
+    batch_norm.add("1.bias", &[1.0; 6]);
+    batch_norm.add("1.running_mean", &[1.0; 6]);
+    batch_norm.add("1.num_batches_tracked", &[1.0]);
+    let said = "tensors 1.num_batches_tracked, 1.running_mean do not belong into this model";
+    refuse("batch norm", &batch_norm, &[said, "the file has 14 tensors: 0.bias, 0.weight, 1.bias"]);
+
+    let mut named = File::pytorch(&model);
+    named.add("bn1.num_batches_tracked", &[1.0]);
+    refuse("a buffer", &named, &["tensor bn1.num_batches_tracked does not belong"]);
+
+    let mut no_bias = numbered();
+    no_bias.remove("0.bias");
+    refuse(
+        "no bias",
+        &no_bias,
+        &["tensor 0.bias is missing; the file has 9 tensors: 0.weight, 11"],
+    );
+    let mut no_bias = File::pytorch(&model);
+    no_bias.remove("conv1.bias");
+    refuse(
+        "no bias",
+        &no_bias,
+        &["tensor conv1.bias is missing; the file has 9 tensors: conv1.weight"],
+    );
+
+    let mut trainer = numbered();
+    trainer.add("optimizer.state.0.exp_avg", &[0.0; 3]);
+    refuse("optimizer", &trainer, &["tensor optimizer.state.0.exp_avg does not belong"]);
+
+    let mut wide = numbered();
+    wide.tensor("0.weight").shape = vec![2, 3, 5, 5];
+    let said = ["not LeNet's: 0.weight [2, 3, 5, 5], 11.weight [84, 120]", "[6, 1, 5, 5], [16, 6"];
+    refuse("other sizes", &wide, &said);
+
+    let mut six = numbered();
+    six.add("15.weight", &[1.0; 84]);
+    six.add("15.bias", &[1.0]);
+    six.tensor("15.weight").shape = vec![1, 84];
+    refuse("two that fit one place", &six, &["13.weight [3, 84], 15.weight [1, 84]"]);
+
+    let mut many = File::pytorch(&model);
+    many.tensors.clear();
+    for i in 0..1000 {
+        many.add(&format!("{i:0>100}.gamma"), &[]);
+    }
+    refuse("many", &many, &["and 988 more do not belong", "the file has 1000 tensors", "000..."]);
+    assert!(last_error().len() < 2500, "{}", last_error().len());
+    many.tensors.clear();
+    refuse("none", &many, &["the file has no tensors"]);
+}
+
+#[test]
+fn floats_of_other_precisions_are_read_and_must_fit() {
+    let options = small_with_momentum();
+    let model = trained(&options);
+    let with = |name: &str, dtype: &'static str, bytes: Vec<u8>| {
+        let mut file = File::pytorch(&model);
+        let tensor = file.tensor(name);
+        (tensor.dtype, tensor.data) = (dtype, bytes);
+        load(&file.bytes(), &options)
+    };
+    let wide = |values: [f64; 3]| values.map(f64::to_le_bytes).concat();
+    ok(with("fc3.bias", "F64", wide([0.5, -1e-300, f32::MAX.into()])));
+    let not_finite = LENET_ERROR_NON_FINITE;
+    for (value, said) in [
+        (1e300, "fc3.bias[1] is 1e300, too large for a float"),
+        (-3.5e38, "fc3.bias[1] is -3.5e38, too large for a float"),
+        (f64::INFINITY, "fc3.bias[1] is inf"),
+        (f64::NAN, "fc3.bias[1] is NaN"),
+    ] {
+        refused("F64", with("fc3.bias", "F64", wide([0.5, value, 0.0])), not_finite, &[said]);
+    }
+    let half = |bits: [u16; 3]| bits.map(u16::to_le_bytes).concat();
+    ok(with("fc3.bias", "F16", half([0x3c00, 0x7bff, 0x0001])));
+    ok(with("fc3.bias", "BF16", half([0x3f80, 0x7f7f, 0x0001])));
+    for (dtype, bits, said) in [
+        ("F16", 0x7c00, "fc3.bias[2] is inf"),
+        ("F16", 0x7e00, "fc3.bias[2] is NaN"),
+        ("BF16", 0xff80, "fc3.bias[2] is -inf"),
+        ("BF16", 0x7fc0, "fc3.bias[2] is NaN"),
+    ] {
+        refused(dtype, with("fc3.bias", dtype, half([0, 0, bits])), not_finite, &[said]);
+    }
+    for (dtype, bytes) in [("I8", 3), ("U16", 6), ("I64", 24), ("F8_E4M3", 3), ("BOOL", 3)] {
+        let said = format!("fc3.bias is {dtype} [3]; this model needs F32 [3]");
+        let status = with("fc3.bias", dtype, vec![0; bytes]);
+        refused(dtype, status, LENET_ERROR_INCOMPATIBLE, &[&said]);
+    }
 }
 
 fn load_path(path: &CString) -> lenet_status {

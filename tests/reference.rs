@@ -9,9 +9,10 @@ mod support;
 use lenet::ffi::*;
 use safetensors::SafeTensors;
 use std::collections::HashMap;
-use std::path::PathBuf;
-use std::ptr::null;
-use support::{Model, ok, preset};
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+use std::ptr::{null, null_mut};
+use support::{Model, ok, preset, refused};
 
 /// Batches that each optimizer trained with, the first of them that of logits, loss and gradient.
 const STEPS: usize = 5;
@@ -87,6 +88,8 @@ impl Reference {
             "max" => LENET_POOLING_MAX,
             other => panic!("{other}"),
         };
+        options.padding =
+            self.metadata.get("padding").map_or(2, |padding| padding.parse().unwrap());
         options.input_mean = self.number("input_mean");
         options.input_std = self.number("input_std");
         options.learning_rate = self.number(&format!("{optimizer}.learning_rate"));
@@ -235,20 +238,114 @@ fn the_other_combinations_are_pytorchs() {
     }
 }
 
-/// PyTorch's logits of four images.
-fn assert_logits(file: &str, model: &Model) {
+#[test]
+fn without_padding_it_is_pytorchs() {
+    check_case("unpadded");
+}
+
+/// PyTorch's logits of a few images, tensors with this prefix.
+fn assert_logits_of(file: &str, prefix: &str, model: &Model) {
     let expected = Reference::open(file);
-    let theirs = expected.floats("logits");
-    let ours = logits(model, &expected.bytes("images"), theirs.len() / 10);
-    assert_close(file, &ours, &theirs);
+    let theirs = expected.floats(&format!("{prefix}logits"));
+    let ours = logits(model, &expected.bytes(&format!("{prefix}images")), theirs.len() / 10);
+    assert_close(&format!("{file} {prefix}"), &ours, &theirs);
+}
+
+fn assert_logits(file: &str, model: &Model) {
+    assert_logits_of(file, "", model);
 }
 
 #[test]
 fn pytorchs_files_load_under_every_naming_scheme() {
     for scheme in ["named", "sequential", "reshape", "net"] {
-        let model = Model::load(&folder().join(format!("pytorch_{scheme}.safetensors")), null());
+        let path = folder().join(format!("pytorch_{scheme}.safetensors"));
+        let model = Model::load(&path, &preset(LENET_PRESET_CLASSIC));
         assert_logits("pytorch_logits.safetensors", &model);
+        let status = load_status(&path, null());
+        let words = ["options is NULL", "activation, pooling, padding"];
+        refused(scheme, status, LENET_ERROR_INVALID_ARGUMENT, &words);
     }
+}
+
+fn load_status(path: &Path, options: *const lenet_options) -> lenet_status {
+    let path = CString::new(path.to_str().unwrap()).unwrap();
+    let mut model = null_mut();
+    let status = unsafe { lenet_load(path.as_ptr(), options, &mut model) };
+    assert!(model.is_null(), "loaded");
+    status
+}
+
+/// ReLU, max pooling and no padding, for square images.
+fn unpadded(side: u32) -> lenet_options {
+    lenet_options { height: side, width: side, padding: 0, ..preset(LENET_PRESET_MODERN) }
+}
+
+#[test]
+fn weights_load_as_others_write_them() {
+    let lenet5 = lenet_options {
+        activation: LENET_ACTIVATION_TANH,
+        pooling: LENET_POOLING_AVG,
+        ..unpadded(32)
+    };
+    let small = ["dataparallel", "compiled", "lightning", "nested", "half", "bfloat16", "double"];
+    let small = small.map(|form| (form, unpadded(16)));
+    for (form, options) in small.into_iter().chain([("tutorial", unpadded(28)), ("lenet5", lenet5)])
+    {
+        let model = Model::load(&folder().join(format!("foreign_{form}.safetensors")), &options);
+        assert_logits_of("foreign_logits.safetensors", &format!("{form}."), &model);
+        // What it became is a file of ours, which tells everything.
+        let again = Model::from_bytes(&model.bytes());
+        assert_eq!(again.options().padding, 0);
+        assert_logits_of("foreign_logits.safetensors", &format!("{form}."), &again);
+    }
+}
+
+/// Before, the first became a model of 24x24 images, the second one of 28x28.
+#[test]
+fn another_padding_or_size_than_the_files_is_refused_with_the_cause() {
+    let cases = [
+        (
+            "tutorial",
+            28,
+            2,
+            "28 x 28 with padding 2 gives 400; padding 0 gives 256: set padding to 0",
+        ),
+        (
+            "tutorial",
+            24,
+            0,
+            "24 x 24 with padding 0 gives 144; padding 2 gives 256: set padding to 2",
+        ),
+        (
+            "tutorial",
+            32,
+            2,
+            "32 x 32 with padding 2 gives 576; 24 x 24 with padding 2 or 28 x 28 with padding 0 gives 256",
+        ),
+        (
+            "lenet5",
+            32,
+            2,
+            "32 x 32 with padding 2 gives 576; padding 0 gives 400: set padding to 0",
+        ),
+        (
+            "lenet5",
+            28,
+            0,
+            "28 x 28 with padding 0 gives 256; padding 2 gives 400: set padding to 2",
+        ),
+    ];
+    for (form, side, padding, cause) in cases {
+        let path = folder().join(format!("foreign_{form}.safetensors"));
+        let options = lenet_options { padding, ..unpadded(side) };
+        let status = load_status(&path, &options);
+        let inputs = if form == "lenet5" { "c5.weight has 400" } else { "fc1.weight has 256" };
+        refused(form, status, LENET_ERROR_INCOMPATIBLE, &[&format!("{inputs} inputs; {cause}")]);
+    }
+    let options = lenet_options { classes: 26, ..unpadded(28) };
+    let status = load_status(&folder().join("foreign_tutorial.safetensors"), &options);
+    let said = "fc3.weight has 10 outputs; classes is 26: set it to 10";
+    refused("classes", status, LENET_ERROR_INCOMPATIBLE, &[said]);
 }
 
 #[test]

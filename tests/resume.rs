@@ -12,10 +12,12 @@ use std::ffi::c_void;
 use std::ptr::null;
 use support::{Dataset, MadeData, Model, fit_options, ok, small};
 
-/// The optimizers with and without state.
-fn optimizers() -> [lenet_options; 3] {
+/// The optimizers with and without state, with padding and without.
+fn optimizers() -> [lenet_options; 4] {
     let sgd = lenet_options { learning_rate: 0.1, ..small(LENET_PRESET_CLASSIC) };
-    [sgd, lenet_options { momentum: 0.9, weight_decay: 0.01, ..sgd }, small(LENET_PRESET_MODERN)]
+    let modern = small(LENET_PRESET_MODERN);
+    let momentum = lenet_options { momentum: 0.9, weight_decay: 0.01, ..sgd };
+    [sgd, momentum, modern, lenet_options { padding: 0, ..modern }]
 }
 
 fn train_batches(model: &Model, data: &MadeData, batches: std::ops::Range<usize>) {
@@ -238,9 +240,11 @@ fn the_hash_in_the_file_stays_what_it_is() {
     let bytes = model.bytes();
     let text = String::from_utf8_lossy(&bytes);
     assert!(text.contains(EPOCH_DATASET), "{}", &text[..1500]);
+    assert!(text.contains("\\\"format\\\":2"), "1.0 would not call it a later format");
     // Between epochs there is nothing to keep, and 1.0 reads the file.
     model.fit(&data, 1, 8);
     assert!(!String::from_utf8_lossy(&model.bytes()).contains("epoch_dataset"));
+    assert!(String::from_utf8_lossy(&model.bytes()).contains("\\\"format\\\":1"));
 }
 
 /// XXH3 with 128 bits of height, width, labels and images, as another implementation has it.
@@ -296,14 +300,16 @@ fn edit_header(bytes: &[u8], edit: impl Fn(&mut String)) -> Vec<u8> {
 #[test]
 fn the_number_of_threads_changes_nothing_and_the_seed_does() {
     let data = Dataset::new(&MadeData::new(60, 16, 3));
-    let trained = |num_threads, seed| {
-        let options = lenet_options { num_threads, seed, ..small(LENET_PRESET_MODERN) };
-        let model = Model::create(&options);
-        model.fit(&data, 2, 8);
-        model.bytes()
-    };
-    let one = trained(1, 5);
-    assert!(one == trained(1, 5));
-    assert!(one == trained(2, 5));
-    assert!(one != trained(1, 6));
+    for padding in [2, 0] {
+        let trained = |num_threads, seed| {
+            let preset = small(LENET_PRESET_MODERN);
+            let model = Model::create(&lenet_options { num_threads, seed, padding, ..preset });
+            model.fit(&data, 2, 8);
+            model.bytes()
+        };
+        let one = trained(1, 5);
+        assert!(one == trained(1, 5));
+        assert!(one == trained(2, 5));
+        assert!(one != trained(1, 6));
+    }
 }

@@ -363,8 +363,9 @@ class LeNet(_Handle):
 
     @classmethod
     def load(cls, path, preset="classic", **options):
-        """options: device and num_threads; for a plain PyTorch file also activation, pooling, input_mean
-        and input_std."""
+        """options: device and num_threads. A plain PyTorch file needs more, for it does not tell them: height, width,
+        padding, classes, activation, pooling, input_mean and input_std, as far as they are not the preset's. If they
+        all are, name one: without any option such a file is refused."""
         handle = c_void_p()
         given = byref(_options(preset, options)) if options or preset != "classic" else None
         _check(_lib.lenet_load(_path(path), given, byref(handle)))

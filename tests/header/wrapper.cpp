@@ -44,6 +44,11 @@ int main()
     require(lenet::Model::load(file).save() == file, "a file in memory");
     model.save("wrapper.safetensors");
     require(lenet::Model::load("wrapper.safetensors").save() == file, "a file");
+    lenet_options unpadded = lenet::options();
+    unpadded.padding = 0;
+    require(lenet::Model(unpadded).layers()[0].height == 24, "no padding");
+    require(lenet::Model::load(file, unpadded).options().padding == 2, "the file knows its padding");
+    require(lenet::Model::load("wrapper.safetensors", unpadded).save() == file, "a file, with options");
 
     const lenet::Dataset data = lenet::Dataset::from_memory(Bytes(2 * 784), labels, 28, 28);
     require(data.count() == 2 && data.size().first == 28 && data.read(1, 1).second[0] == 2, "data");

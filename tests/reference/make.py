@@ -1,5 +1,6 @@
 """Makes the PyTorch reference that the Rust tests hold lenet's numbers to: see README.md beside this file."""
 
+import copy
 import json
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ class Case:
     momentum_learning_rate: float
     input_mean: float = 0.0
     input_std: float = 1.0
+    padding: int = 2
 
 
 CASES = {
@@ -46,15 +48,17 @@ CASES = {
     "sigmoid_max": Case(9, "sigmoid", "max", 16, 16, 3, 4, 0.2, 0.05),
     "relu_avg": Case(0, "relu", "avg", 16, 32, 17, 2, 0.1, 0.02),
     "tanh_max": Case(12, "tanh", "max", 16, 20, 2, 1, 0.05, 0.01),
+    "unpadded": Case(23, "relu", "max", 16, 20, 6, 4, 0.1, 0.02, padding=0),
 }
 
 
 def lenet(case):
     """The seed's network with its layers named, and its initial weights: Xavier-uniform, biases as PyTorch draws them."""
     activation, pooling = ACTIVATIONS[case.activation], POOLINGS[case.pooling]
-    features = 16 * (case.height // 4 - 2) * (case.width // 4 - 2)
+    rows, columns = ((size - 4 + 2 * case.padding) // 4 - 2 for size in (case.height, case.width))
+    features = 16 * rows * columns
     network = nn.Sequential(OrderedDict(
-        conv1=nn.Conv2d(1, 6, kernel_size=5, padding=2), activation1=activation(), pooling1=pooling(2),
+        conv1=nn.Conv2d(1, 6, kernel_size=5, padding=case.padding), activation1=activation(), pooling1=pooling(2),
         conv2=nn.Conv2d(6, 16, kernel_size=5), activation2=activation(), pooling2=pooling(2),
         flatten=nn.Flatten(),
         fc1=nn.Linear(features, 120), activation3=activation(),
@@ -159,6 +163,8 @@ def make_case(name, case):
     tensors |= {key: value.to(torch.float32) for key, value in by_precision[PRECISION].items()}
     metadata = {key: getattr(case, key)
                 for key in ("activation", "pooling", "height", "width", "classes", "input_mean", "input_std")}
+    if case.padding != 2:
+        metadata["padding"] = case.padding
     for kind, (_, settings) in optimizers(case).items():
         metadata |= {f"{kind}.{'learning_rate' if key == 'lr' else key}": value for key, value in settings.items()}
     metadata["torch"] = torch.__version__.split("+")[0]  # without "+cu130", which changes nothing here
@@ -172,10 +178,15 @@ class Reshape(nn.Module):
         return x.view(-1, 1, 28, 28)
 
 
-def save_logits(name, network, images):
+def logits_of(network, images):
     with torch.no_grad():
         logits = network.to(PRECISION)(network_input(images, CASES["classic"], PRECISION))
-    safetensors.torch.save_file({"images": images, "logits": logits.to(torch.float32)}, path(name))
+    return logits.to(torch.float32)
+
+
+def save_logits(name, network, images):
+    logits = logits_of(network, images)
+    safetensors.torch.save_file({"images": images, "logits": logits}, path(name))
 
 
 def make_pytorch_files():
@@ -192,6 +203,87 @@ def make_pytorch_files():
     for form, network in forms.items():
         safetensors.torch.save_file(network.state_dict(), path(f"pytorch_{form}"))
     save_logits("pytorch_logits", named, fashion_like(4, 28, 28))
+
+
+class Lightning(nn.Module):
+    """As a LightningModule or an own training class holds its network."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.model = network
+
+
+class FeaturesAndClassifier(nn.Module):
+    """torchvision's habit: the convolutions in one nn.Sequential, the rest in another."""
+
+    def __init__(self, layers):
+        super().__init__()
+        self.features, self.classifier = nn.Sequential(*layers[:6]), nn.Sequential(*layers[6:])
+
+    def forward(self, x):
+        return self.classifier(self.features(x))
+
+
+class LeNet5(nn.Module):
+    """LeCun's own names and sizes, (32, 32) images, with C5 as the convolution that it is in the paper."""
+
+    def __init__(self):
+        super().__init__()
+        self.c1, self.c3, self.c5 = nn.Conv2d(1, 6, 5), nn.Conv2d(6, 16, 5), nn.Conv2d(16, 120, 5)
+        self.f6, self.output = nn.Linear(120, 84), nn.Linear(84, 10)
+
+    def forward(self, x):
+        pool = nn.functional.avg_pool2d
+        x = pool(torch.tanh(self.c1(x)), 2)
+        x = pool(torch.tanh(self.c3(x)), 2)
+        x = torch.tanh(self.c5(x)).flatten(1)
+        return self.output(torch.tanh(self.f6(x)))
+
+
+class Tutorial(nn.Module):
+    """The commonest LeNet for MNIST: no padding, so that fc1 has 256 inputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(1, 6, 5), nn.Conv2d(6, 16, 5)
+        self.fc1, self.fc2, self.fc3 = nn.Linear(256, 120), nn.Linear(120, 84), nn.Linear(84, 10)
+
+    def forward(self, x):
+        x = nn.functional.max_pool2d(torch.relu(self.conv1(x)), 2)
+        x = nn.functional.max_pool2d(torch.relu(self.conv2(x)), 2)
+        x = x.flatten(1)
+        x = torch.relu(self.fc1(x))
+        x = torch.relu(self.fc2(x))
+        return self.fc3(x)
+
+
+def make_foreign_files():
+    """Weights as others write them: wrapped, nested, in other precisions; without padding, so that they are small.
+    foreign_logits has of each its images and logits."""
+    torch.manual_seed(1)
+    small = Case(0, "relu", "max", 16, 16, 10, 0, 0, 0, padding=0)
+    network = lenet(small).to(torch.float32)
+    forms = {
+        "dataparallel": nn.DataParallel(network),
+        "compiled": torch.compile(network),
+        "lightning": Lightning(network),
+        "nested": FeaturesAndClassifier(list(network)),
+    }
+    files = {form: (wrapped.state_dict(), network) for form, wrapped in forms.items()}
+    for name in ("half", "bfloat16", "double"):
+        other = copy.deepcopy(lenet(small) if name == "double" else network).to(getattr(torch, name))
+        files[name] = (other.state_dict(), other)
+    for name, own in {"tutorial": Tutorial(), "lenet5": LeNet5()}.items():
+        own = own.to(torch.float32)
+        files[name] = (own.state_dict(), own)
+
+    images = {size: fashion_like(2, size, size) for size in (16, 28, 32)}
+    logits = {}
+    for name, (state, own) in files.items():
+        safetensors.torch.save_file(state, path(f"foreign_{name}"))
+        size = {"tutorial": 28, "lenet5": 32}.get(name, 16)
+        logits |= {f"{name}.images": images[size].clone(), f"{name}.logits": logits_of(copy.deepcopy(own), images[size])}
+    safetensors.torch.save_file(logits, path("foreign_logits"))
 
 
 def read_file_saved_by_lenet():
@@ -217,4 +309,5 @@ if __name__ == "__main__":
     for name, case in CASES.items():
         make_case(name, case)
     make_pytorch_files()
+    make_foreign_files()
     read_file_saved_by_lenet()

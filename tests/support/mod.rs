@@ -86,6 +86,13 @@ impl Model {
         Model(model)
     }
 
+    /// As `from_bytes`, for a file that does not tell all options.
+    pub fn from_bytes_with(bytes: &[u8], options: &lenet_options) -> Model {
+        let mut model = null_mut();
+        ok(unsafe { lenet_load_buffer(bytes.as_ptr(), bytes.len(), options, &mut model) });
+        Model(model)
+    }
+
     /// As `from_bytes`, for bytes that may be refused.
     pub fn try_from_bytes(
         bytes: &[u8],

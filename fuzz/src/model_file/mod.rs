@@ -54,14 +54,15 @@ impl<'a> Arbitrary<'a> for Contents {
 #[derive(Arbitrary, Debug)]
 enum Options {
     None,
-    Given { modern: bool, height: u8, width: u8, momentum: bool },
+    Given { modern: bool, height: u8, width: u8, momentum: bool, padding: u8 },
 }
 
-/// Saved models: no optimizer state, one average, two.
-static BASES: LazyLock<[Vec<u8>; 3]> = LazyLock::new(|| {
+/// Saved models: no optimizer state, one average, two; without padding.
+static BASES: LazyLock<[Vec<u8>; 4]> = LazyLock::new(|| {
     let classic = support::small(LENET_PRESET_CLASSIC);
     let modern = support::small(LENET_PRESET_MODERN);
-    [classic, support::small_with_momentum(), modern].map(|options| {
+    let unpadded = lenet_options { padding: 0, ..classic };
+    [classic, support::small_with_momentum(), modern, unpadded].map(|options| {
         let model = Model::create(&lenet_options { num_threads: 1, ..options });
         let data = MadeData::new(6, 16, 3);
         model.train(&data.images, &data.labels);
@@ -90,12 +91,17 @@ impl Input {
 
 impl Options {
     fn build(&self) -> Option<lenet_options> {
-        let Options::Given { modern, height, width, momentum } = *self else { return None };
+        let Options::Given { modern, height, width, momentum, padding } = *self else {
+            return None;
+        };
         let preset = if modern { LENET_PRESET_MODERN } else { LENET_PRESET_CLASSIC };
         let side = |choice: u8| [16, 16, 16, 20, 28, 64, 256][usize::from(choice) % 7];
         let momentum = if momentum { 0.9 } else { 0.0 };
+        // As the saved models have it, mostly: what PyTorch saved must fit.
         let (height, width) = (side(height), side(width));
-        Some(lenet_options { height, width, momentum, num_threads: 1, ..support::preset(preset) })
+        let padding = if padding < 192 { 2 } else { 0 };
+        let shape = support::small(preset);
+        Some(lenet_options { height, width, momentum, padding, num_threads: 1, ..shape })
     }
 }
 
@@ -110,9 +116,11 @@ fn load(bytes: &[u8], options: Option<&lenet_options>, whole: bool) -> Option<Mo
     let mut model = null_mut();
     let status = unsafe { lenet_load_buffer(start, bytes.len(), options, &mut model) };
     buffer.check_unchanged();
+    let not_told = options.is_null() && !whole;
     let expect =
         [LENET_ERROR_FORMAT, LENET_ERROR_CORRUPT, LENET_ERROR_INCOMPATIBLE, LENET_ERROR_NON_FINITE];
     let expect = expect.iter().fold(Expect::default(), |e, &status| e.possible(!whole, status));
+    let expect = expect.possible(not_told, LENET_ERROR_INVALID_ARGUMENT);
     if expect.check("lenet_load_buffer", status) {
         return Some(Model(model));
     }

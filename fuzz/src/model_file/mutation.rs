@@ -36,6 +36,13 @@ pub enum Mutation {
     Remove {
         tensor: u8,
     },
+    /// Other names for all tensors, as other programs have them.
+    Wrap(u8),
+    /// Another type for all tensors, with as many elements as there are bytes for, or as many bytes.
+    Retype {
+        dtype: u8,
+        data: bool,
+    },
     Metadata {
         key: u8,
         value: Scalar,
@@ -99,7 +106,7 @@ pub enum Scalar {
     Missing,
 }
 
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 19] = [
     "format",
     "height",
     "width",
@@ -117,7 +124,20 @@ const KEYS: [&str; 17] = [
     "epoch",
     "epoch_consumed",
     "epoch_count",
+    "padding",
+    "epoch_dataset",
 ];
+/// What wrappers put before all names, and the five layers' names in nested modules.
+const PREFIXES: [&str; 5] = ["module.", "_orig_mod.", "model.", "net.", "."];
+const NESTED: [(&str, &str); 5] = [
+    ("conv1.", "features.0."),
+    ("conv2.", "features.3."),
+    ("fc1.", "classifier.1."),
+    ("fc2.", "classifier.3."),
+    ("fc3.", "classifier.5."),
+];
+/// Types that become F32, and their bytes.
+const FLOATS: [(&str, usize); 4] = [("F16", 2), ("BF16", 2), ("F64", 8), ("F32", 4)];
 const DTYPES: [&str; 8] = ["F16", "BF16", "F64", "I8", "U8", "BOOL", "F4", "f32"];
 const NAMES: [&str; 8] = [
     "__metadata__",
@@ -169,6 +189,10 @@ pub fn mutated(base: &[u8], pytorch: bool, mutations: &[Mutation]) -> Vec<u8> {
                 1 => key = "format",
                 _ => key = "Lenet",
             },
+            Mutation::Wrap(choice) => wrap(&mut header, *choice),
+            Mutation::Retype { dtype, data: change } => {
+                retype(&mut header, &mut data, *dtype, *change);
+            }
             _ => change_tensor(&mut header, mutation),
         }
     }
@@ -220,6 +244,43 @@ fn set_metadata(metadata: &mut Value, key: u8, value: &Scalar) {
             return;
         }
     };
+}
+
+fn wrap(header: &mut Value, choice: u8) {
+    let tensors = std::mem::take(header.as_object_mut().unwrap());
+    let prefix = PREFIXES.get(usize::from(choice) % (PREFIXES.len() + 1));
+    let renamed = |name: String| match prefix {
+        Some(prefix) => format!("{prefix}{name}"),
+        None => match NESTED.iter().find(|(ours, _)| name.starts_with(ours)) {
+            Some((ours, theirs)) => name.replacen(ours, theirs, 1),
+            None => name,
+        },
+    };
+    *header = tensors.into_iter().map(|(name, info)| (renamed(name), info)).collect();
+}
+
+/// As many elements of the new type as each tensor had, in new bytes made of the old ones; or the type
+/// only.
+fn retype(header: &mut Value, data: &mut Vec<u8>, dtype: u8, change: bool) {
+    let (dtype, size) = FLOATS[usize::from(dtype) % FLOATS.len()];
+    let old = std::mem::take(data);
+    for info in header.as_object_mut().unwrap().values_mut() {
+        info["dtype"] = json!(dtype);
+        let place = [0, 1].map(|i| info["data_offsets"][i].as_u64().unwrap_or(0) as usize);
+        let Some(bytes) = old.get(place[0]..place[1]).filter(|_| change) else { continue };
+        let start = data.len();
+        for x in bytes.as_chunks().0.iter().map(|&x| f32::from_le_bytes(x)) {
+            match size {
+                2 => data.extend_from_slice(&x.to_le_bytes()[2..]), // a BF16
+                8 => data.extend_from_slice(&f64::from(x).to_le_bytes()),
+                _ => data.extend_from_slice(&x.to_le_bytes()),
+            }
+        }
+        info["data_offsets"] = json!([start, data.len()]);
+    }
+    if !change {
+        *data = old;
+    }
 }
 
 fn change_tensor(header: &mut Value, mutation: &Mutation) {

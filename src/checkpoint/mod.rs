@@ -1,0 +1,236 @@
+//! A model as one safetensors file, and back.
+//!
+//! The tensors are `conv1.weight` ... `fc3.bias` with PyTorch's shapes, then the optimizer's running
+//! averages, flat, as `optimizer.*`. What else a model is goes as JSON under the single metadata key
+//! `lenet`: one key, because safetensors writes several in random order and the same model should
+//! make the same bytes.
+//!
+//! Reading is strict. Every name, type, shape and value is checked before anything is built, and a
+//! tensor too many is refused like one too few. A file without our metadata may be a plain PyTorch
+//! state_dict: `pytorch`.
+
+mod header;
+mod pytorch;
+mod tensors;
+
+use crate::architecture::{Activation, Architecture, DEFAULT_PADDING, Pooling};
+use crate::batch::Normalization;
+use crate::error::{Code, Error, Result};
+use crate::failpoint;
+use crate::model::{Epoch, MAX_COUNT, Model, Options};
+use crate::optimizer::{Optimizer, Rule};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeSet, HashMap};
+
+/// Version 1.0's format.
+const FORMAT: u32 = 1;
+/// That which has what came later too. It is written only for a model that uses some of it, so that
+/// 1.0 reads the others, and calls this one a later format.
+const LATER_FORMAT: u32 = 2;
+
+/// The JSON under `header::METADATA_KEY`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Metadata {
+    format: u32,
+    height: u32,
+    width: u32,
+    classes: u32,
+    activation: Activation,
+    pooling: Pooling,
+    input_mean: f64,
+    input_std: f64,
+    optimizer: Rule,
+    learning_rate: f64,
+    momentum: f64,
+    weight_decay: f64,
+    seed: u64,
+    step: u64,
+    epoch: u64,
+    epoch_consumed: u64,
+    epoch_count: u64,
+    /// Of format 2: 32 hexadecimal digits, in the middle of an epoch only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    epoch_dataset: Option<String>,
+    /// Of format 2; missing: `DEFAULT_PADDING`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    padding: Option<u32>,
+}
+
+/// Read first, so that a later format is called that and not corrupt.
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
+}
+
+/// The file's bytes, all of one published step.
+pub fn save(model: &Model) -> Result<Vec<u8>> {
+    let (options, state) = (model.options(), model.state());
+    let architecture = options.architecture;
+    let padding = architecture.padding() as u32;
+    let padding = (padding != DEFAULT_PADDING).then_some(padding);
+    let epoch_dataset = state.epoch.dataset.map(|hash| format!("{hash:032x}"));
+    let later = padding.is_some() || epoch_dataset.is_some();
+    let metadata = Metadata {
+        format: if later { LATER_FORMAT } else { FORMAT },
+        height: architecture.height() as u32,
+        width: architecture.width() as u32,
+        classes: architecture.classes() as u32,
+        activation: architecture.activation(),
+        pooling: architecture.pooling(),
+        input_mean: options.normalization.mean,
+        input_std: options.normalization.std,
+        optimizer: options.optimizer.rule,
+        learning_rate: state.learning_rate,
+        momentum: options.optimizer.momentum,
+        weight_decay: options.optimizer.weight_decay,
+        seed: options.seed,
+        step: state.step,
+        epoch: state.epoch.index,
+        epoch_consumed: state.epoch.consumed,
+        epoch_count: state.epoch.count,
+        epoch_dataset,
+        padding,
+    };
+    let internal = |e: &dyn std::fmt::Display| Error::new(Code::Internal, format!("save: {e}"));
+    let metadata = serde_json::to_string(&metadata).map_err(|e| internal(&e))?;
+
+    let parameters = little_endian(&state.weights.row(0)?);
+    let mut tensors = Vec::new();
+    for spec in architecture.parameters() {
+        let bytes = &parameters[4 * spec.range().start..4 * spec.range().end];
+        tensors.push((spec.name.to_string(), spec.shape().to_vec(), bytes));
+    }
+    let names = options.optimizer.state_names();
+    let averages: Vec<Vec<u8>> = (1..=names.len())
+        .map(|i| Ok(little_endian(&state.weights.row(i)?)))
+        .collect::<Result<_>>()?;
+    for (name, bytes) in names.iter().zip(&averages) {
+        tensors.push((optimizer_tensor(name), vec![architecture.parameter_count()], bytes));
+    }
+    let views: Vec<_> = tensors
+        .into_iter()
+        .map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape, bytes)?)))
+        .collect::<Result<_, safetensors::SafeTensorError>>()
+        .map_err(|e| internal(&e))?;
+    failpoint::point();
+    let metadata = HashMap::from([(header::METADATA_KEY.to_string(), metadata)]);
+    safetensors::serialize(views, Some(metadata)).map_err(|e| internal(&e))
+}
+
+/// The model in `bytes`. `options` gives device and threads; for a plain PyTorch file all that such a
+/// file does not tell, so that it is refused unless they are `given` by the caller.
+pub fn load(bytes: &[u8], options: &Options, given: bool) -> Result<Model> {
+    let (names, metadata) = header::read(bytes)?;
+    let tensors = SafeTensors::deserialize(bytes)
+        .map_err(|e| Error::new(Code::Corrupt, format!("safetensors: {e}")))?;
+    failpoint::point();
+    match metadata {
+        Some(metadata) => load_lenet(&tensors, &names, &metadata, options),
+        None => pytorch::load(&tensors, &names, options, given),
+    }
+}
+
+fn load_lenet(
+    tensors: &SafeTensors,
+    names: &BTreeSet<String>,
+    metadata: &str,
+    options: &Options,
+) -> Result<Model> {
+    let bad = |e: serde_json::Error| Error::new(Code::Corrupt, format!("metadata: {e}"));
+    let Format { format } = serde_json::from_str(metadata).map_err(bad)?;
+    if ![FORMAT, LATER_FORMAT].contains(&format) {
+        let message =
+            format!("the file has format {format}; this library reads {FORMAT} and {LATER_FORMAT}");
+        return Err(Error::new(Code::Incompatible, message));
+    }
+    let metadata: Metadata = serde_json::from_str(metadata).map_err(bad)?;
+    let later = [
+        ("padding", metadata.padding.is_some()),
+        ("epoch_dataset", metadata.epoch_dataset.is_some()),
+    ];
+    if format == FORMAT
+        && let Some((field, _)) = later.iter().find(|(_, is_there)| *is_there)
+    {
+        let message = format!("metadata: {field} does not belong into format {FORMAT}");
+        return Err(Error::new(Code::Corrupt, message));
+    }
+    let out_of_range = |e: Error| Error::new(Code::Corrupt, format!("metadata: {}", e.message));
+    let architecture = Architecture::new(
+        metadata.height,
+        metadata.width,
+        metadata.classes,
+        metadata.activation,
+        metadata.pooling,
+    )
+    .and_then(|architecture| architecture.with_padding(metadata.padding.unwrap_or(DEFAULT_PADDING)))
+    .map_err(out_of_range)?;
+    let options = Options {
+        architecture,
+        optimizer: Optimizer {
+            rule: metadata.optimizer,
+            momentum: metadata.momentum,
+            weight_decay: metadata.weight_decay,
+        },
+        learning_rate: metadata.learning_rate,
+        seed: metadata.seed,
+        normalization: Normalization { mean: metadata.input_mean, std: metadata.input_std },
+        ..options.clone()
+    };
+    options.check().map_err(out_of_range)?;
+    let epoch = Epoch {
+        index: metadata.epoch,
+        consumed: metadata.epoch_consumed,
+        count: metadata.epoch_count,
+        dataset: metadata
+            .epoch_dataset
+            .map(|hex| read_hash(&hex, metadata.epoch_consumed))
+            .transpose()?,
+    };
+    let reachable = epoch.index.max(metadata.step) <= MAX_COUNT;
+    if !reachable || (epoch.consumed > 0 && epoch.consumed >= epoch.count) {
+        let message = format!("metadata: impossible progress: step {}, {epoch:?}", metadata.step);
+        return Err(Error::new(Code::Corrupt, message));
+    }
+
+    let averages = options.optimizer.state_names();
+    let expected = architecture.parameters().map(|spec| spec.name.to_string()).into_iter();
+    let expected = expected.chain(averages.iter().map(|name| optimizer_tensor(name))).collect();
+    tensors::check_names(names, &expected)?;
+    let mut parameters = Vec::with_capacity(architecture.parameter_count());
+    for spec in architecture.parameters() {
+        parameters.extend(tensors::read_f32(tensors, spec.name, spec.shape())?);
+    }
+    let count = [architecture.parameter_count()];
+    let mut optimizer = Vec::new();
+    for name in averages {
+        let values = tensors::read_f32(tensors, &optimizer_tensor(name), &count)?;
+        if *name == "exp_avg_sq"
+            && let Some(i) = values.iter().position(|&x| x < 0.0)
+        {
+            let message = format!("{}[{i}] is {}", optimizer_tensor(name), values[i]);
+            return Err(Error::new(Code::Corrupt, message));
+        }
+        optimizer.push(values);
+    }
+    Model::restore(options, &parameters, Some(&optimizer), metadata.step, epoch)
+}
+
+/// The hash of the dataset that an unfinished epoch was begun with.
+fn read_hash(hex: &str, consumed: u64) -> Result<u128> {
+    let digits = hex.len() == 32 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let hash = u128::from_str_radix(hex, 16).ok();
+    hash.filter(|_| digits && consumed > 0).ok_or_else(|| {
+        let message = format!("metadata: epoch_dataset is {hex:?} after {consumed} images");
+        Error::new(Code::Corrupt, message)
+    })
+}
+
+fn optimizer_tensor(name: &str) -> String {
+    format!("optimizer.{name}")
+}
+
+fn little_endian(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|x| x.to_le_bytes()).collect()
+}

@@ -48,6 +48,8 @@ pub struct Order<'a> {
     pub indices: &'a [u32],
     /// The dataset's number: an engine with memory of its own copies a dataset there once.
     pub dataset: Unique,
+    /// Of all its images.
+    pub labels: &'a [u8],
 }
 
 impl<'a> Pixels<'a> {
@@ -110,6 +112,13 @@ pub struct Seen {
     pub loss: f64,
     /// Images whose largest logit is that of their label.
     pub correct: usize,
+}
+
+impl Seen {
+    /// Whether the loss is, as the f32 that callers get.
+    pub fn is_finite(&self) -> bool {
+        (self.loss as f32).is_finite()
+    }
 }
 
 /// The range in pieces of `size`, the last one perhaps smaller.

@@ -5,7 +5,8 @@ use crate::batch::{Images, Order, Pixels, argmax};
 use crate::dataset::Dataset;
 use crate::error::{Code, Error, Result};
 use crate::failpoint;
-use crate::model::{Epoch, MAX_COUNT, Model, State};
+use crate::model::{Epoch, Model, State, StepResult};
+use crate::optimizer::MAX_COUNT;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -58,13 +59,14 @@ impl Metrics {
 /// Trains for `options.epochs` epochs of `train` in batches; the last batch of an epoch may be
 /// smaller. If the fit before was interrupted in the middle of an epoch over a dataset of the same
 /// content, the rest of that epoch is the first one here, so that stopping and going on is the same
-/// as never having stopped. `progress` returns false to cancel.
+/// as never having stopped. `progress`, which is told of every step before the next one begins,
+/// returns false to cancel; without it an engine may make many steps at once.
 pub fn fit(
     model: &Model,
     train: &Dataset,
     validation: Option<&Dataset>,
     options: FitOptions,
-    progress: &mut dyn FnMut(&Progress) -> bool,
+    mut progress: Option<&mut dyn FnMut(&Progress) -> bool>,
 ) -> Result<()> {
     for (name, value) in [("epochs", options.epochs), ("batch_size", options.batch_size)] {
         if value == 0 {
@@ -77,18 +79,24 @@ pub fn fit(
     }
     let mut training = model.train()?;
     let count = train.count() as u64;
-    let mut epoch = model.state().epoch;
-    let same = epoch.dataset.is_none_or(|hash| hash == train.hash());
-    if epoch.count != count || !same {
-        epoch.consumed = 0;
+    let mut standing = model.state().epoch;
+    let same = standing.dataset.is_none_or(|hash| hash == train.hash());
+    if standing.count != count || !same {
+        standing.consumed = 0;
     }
+    let batch_size = options.batch_size as usize;
     let (mut order, mut labels) = (Vec::new(), Vec::new());
+    reserve(&mut labels, train.count())?;
     for number in 1..=options.epochs {
-        (epoch.count, epoch.dataset) = (count, Some(train.hash()));
-        shuffle(&mut order, model.options().seed, epoch.index, train.count())?;
-        let batch_size = options.batch_size as usize;
-        let rest = &order[epoch.consumed as usize..];
-        let mut step = epoch.consumed.div_ceil(batch_size as u64);
+        let Epoch { index, consumed, .. } = standing;
+        shuffle(&mut order, model.options().seed, index, train.count())?;
+        let rest = &order[consumed as usize..];
+        labels.clear();
+        labels.extend(rest.iter().map(|&i| train.labels()[i as usize]));
+        let order = Order { indices: rest, dataset: train.number(), labels: train.labels() };
+        let images = model.images(Pixels::Byte(train.images()));
+        let images = Images { order: Some(order), ..images };
+        let mut step = consumed.div_ceil(batch_size as u64);
         let mut report = Progress {
             event: Event::Step,
             epoch: number,
@@ -102,42 +110,49 @@ pub fn fit(
         };
         let start = Instant::now();
         let mut seen = Metrics::default();
-        for batch in rest.chunks(batch_size) {
-            let images = Images {
-                order: Some(Order { indices: batch, dataset: train.number() }),
-                ..model.images(Pixels::Byte(train.images()))
+        let mut done = 0;
+        while done < rest.len() {
+            // Whoever is told of each step must be told before the next one changes the model.
+            let end = if progress.is_some() { done + batch_size } else { rest.len() };
+            let range = done..end.min(rest.len());
+            let after = |trained: usize| match consumed + (done + trained) as u64 {
+                all if all == count => {
+                    Epoch { index: (index + 1).min(MAX_COUNT), ..Epoch::default() }
+                }
+                consumed => Epoch { index, consumed, count, dataset: Some(train.hash()) },
             };
-            labels.clear();
-            labels.extend(batch.iter().map(|&i| train.labels()[i as usize]));
-            epoch.consumed += batch.len() as u64;
-            if epoch.consumed == count {
-                let index = (epoch.index + 1).min(MAX_COUNT);
-                epoch = Epoch { index, ..Epoch::default() };
-            }
-            let result = training.step_checked(&images, &labels, epoch)?;
+            let mut each = |result: StepResult| {
+                let images = (rest.len() as u64 - seen.count).min(batch_size as u64);
+                step += 1;
+                seen.count += images;
+                seen.correct += result.correct as u64;
+                seen.loss += f64::from(result.loss) * images as f64;
+            };
+            let (images, labels) = (images.part(range.clone()), &labels[range]);
+            done += training.steps_checked(&images, labels, batch_size, after, &mut each)?;
             failpoint::point();
-            step += 1;
-            seen.count += batch.len() as u64;
-            seen.correct += result.correct as u64;
-            seen.loss += f64::from(result.loss) * batch.len() as f64;
             report.step = step;
             report.loss = seen.loss / seen.count as f64;
             report.accuracy = seen.accuracy();
             report.images_per_second = seen.count as f64 / start.elapsed().as_secs_f64();
-            announce(&report, progress)?;
+            announce(&report, &mut progress)?;
         }
+        standing = model.state().epoch;
         report.event = Event::EpochEnd;
         report.validation = match validation {
             None => None,
             Some(dataset) => Some(evaluate_state(model, &model.state(), dataset, &mut |_, _| {})?),
         };
-        announce(&report, progress)?;
+        announce(&report, &mut progress)?;
     }
     Ok(())
 }
 
-fn announce(report: &Progress, progress: &mut dyn FnMut(&Progress) -> bool) -> Result<()> {
-    if progress(report) {
+fn announce(
+    report: &Progress,
+    progress: &mut Option<&mut dyn FnMut(&Progress) -> bool>,
+) -> Result<()> {
+    if progress.as_mut().is_none_or(|progress| progress(report)) {
         return Ok(());
     }
     Err(Error::new(

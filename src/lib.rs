@@ -22,6 +22,7 @@
 //! | `network` | LeNet in candle's operations: definition and oracle |
 //! | `parameters` | the flat parameter vector, its views, its first draw |
 //! | `plugin_abi` | what crosses between a library and its plugin: a table of C functions |
+//! | `run` | training steps that follow each other |
 //! | `values` | rows of floats where an engine keeps them |
 //! | `batch` | images where they lie, how pixels are seen, what was seen of a batch |
 //! | `architecture` | what is built: sizes, layer table, parameter names, shapes, places |
@@ -68,6 +69,7 @@ mod optimizer;
 mod parameters;
 mod plugin;
 mod plugin_abi;
+mod run;
 mod turn;
 mod unique;
 mod values;

@@ -6,14 +6,15 @@
 
 use crate::allocation::reserve;
 use crate::architecture::Architecture;
-use crate::batch::{Images, Normalization, Pixels, argmax, first_not_finite};
+use crate::batch::{Images, Normalization, Pixels, Seen, argmax, first_not_finite};
 use crate::engine::{self, DeviceChoice, Engine};
 use crate::error::{Code, Error, Result};
 use crate::failpoint;
 use crate::free_list::FreeList;
 use crate::host::{Lock, Published};
-use crate::optimizer::{Optimizer, Step};
+use crate::optimizer::{MAX_COUNT, Optimizer, Step};
 use crate::parameters::{Weights, xavier};
+use crate::run::Run;
 use crate::turn::{Turn, TurnGuard};
 use crate::values::Values;
 use std::sync::Arc;
@@ -54,10 +55,6 @@ impl Options {
     }
 }
 
-/// Where steps and epochs stop being counted: nobody trains that long, but a forged file may begin
-/// there. Other programs read the numbers as signed.
-pub const MAX_COUNT: u64 = i64::MAX as u64;
-
 /// Where `fit` stands in its data, so that an interrupted epoch can be finished later.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Epoch {
@@ -92,6 +89,7 @@ pub struct Model {
     /// and a gradient.
     spare: Lock<Option<Arc<State>>>,
     gradients: FreeList<Values>,
+    results: FreeList<Vec<StepResult>>,
 }
 
 /// Loss and gradient in host memory.
@@ -149,6 +147,7 @@ impl Model {
             logits: FreeList::default(),
             spare: Lock::default(),
             gradients: FreeList::default(),
+            results: FreeList::default(),
         }
     }
 
@@ -292,23 +291,47 @@ impl Training<'_> {
     pub fn step(&mut self, pixels: Pixels, labels: &[u8]) -> Result<StepResult> {
         self.model.check_labels("labels", labels)?;
         let images = self.model.images(pixels);
-        self.step_checked(&images, labels, self.model.state().epoch)
+        let epoch = self.model.state().epoch;
+        let mut result = StepResult { loss: f32::NAN, correct: 0 };
+        self.steps_checked(&images, labels, labels.len(), |_| epoch, &mut |step| result = step)?;
+        Ok(result)
     }
 
-    /// One step on a batch whose labels have been checked, after which `fit` stands at `epoch`.
-    pub fn step_checked(
+    /// The first of the steps on batches of `batch` images, whose labels have been checked: as many steps as
+    /// the engine makes at once. Gives the number of images that they have trained on; `epoch` tells where
+    /// `fit` stands after so many, and `each` gets every step's result when the last one is published.
+    pub fn steps_checked(
         &mut self,
         images: &Images,
         labels: &[u8],
-        epoch: Epoch,
-    ) -> Result<StepResult> {
+        batch: usize,
+        epoch: impl Fn(usize) -> Epoch,
+        each: &mut dyn FnMut(StepResult),
+    ) -> Result<usize> {
         let state = self.model.state();
         let gradient = self.model.take_gradient()?;
-        let seen = self.model.engine.gradient(&state.weights, images, labels, &gradient)?;
-        let loss = seen.loss as f32;
-        self.finish_step(state, &gradient, epoch, loss)?;
+        let mut next = self.next_state(&state)?;
+        let (optimizer, learning_rate) = (self.model.options.optimizer, state.learning_rate);
+        let number = state.step.saturating_add(1).min(MAX_COUNT);
+        let run = Run { images: *images, labels, batch, optimizer, learning_rate, number };
+        let mut results = self.model.results.take().unwrap_or_default();
+        results.clear();
+        let weights = unshared(&mut unshared(&mut next)?.weights)?;
+        let mut keep = |seen: Seen| {
+            results.push(StepResult { loss: seen.loss as f32, correct: seen.correct });
+        };
+        let ran = self.model.engine.train(&run, &state.weights, &gradient, weights, &mut keep)?;
+        failpoint::point();
         self.model.gradients.give_back(gradient);
-        Ok(StepResult { loss, correct: seen.correct })
+        let trained = labels.len().min(ran.steps * batch);
+        if ran.steps > 0 {
+            self.publish_next(state, next, run.step(ran.steps - 1).number, epoch(trained))?;
+        }
+        results.iter().take(ran.steps).for_each(|&result| each(result));
+        let after = results.get(ran.steps).map_or(0.0, |result| result.loss);
+        self.model.results.give_back(results);
+        check_finite_step(&format!("step {}", run.step(ran.steps).number), after, ran.finite)?;
+        Ok(trained)
     }
 
     /// One step with a gradient that the caller brings.
@@ -316,8 +339,16 @@ impl Training<'_> {
         check_finite("gradients", gradient)?;
         let state = self.model.state();
         let gradient = self.model.engine.upload(&[gradient])?;
+        let mut next = self.next_state(&state)?;
+        let weights = unshared(&mut unshared(&mut next)?.weights)?;
+        let number = state.step.saturating_add(1).min(MAX_COUNT);
+        let (optimizer, learning_rate) = (self.model.options.optimizer, state.learning_rate);
+        let step = Step { optimizer, number, learning_rate };
+        let finite = self.model.engine.step(step, &state.weights, &gradient, weights)?;
+        failpoint::point();
+        check_finite_step(&format!("step {number}"), 0.0, finite)?;
         let epoch = state.epoch;
-        self.finish_step(state, &gradient, epoch, 0.0)
+        self.publish_next(state, next, number, epoch)
     }
 
     /// Replaces the parameters; optimizer state and counters stay.
@@ -339,39 +370,41 @@ impl Training<'_> {
         Ok(())
     }
 
-    /// Publishes the state after a step. It is written over one that nobody can see any more, so
-    /// that training allocates nothing.
-    fn finish_step(
-        &mut self,
-        state: Arc<State>,
-        gradient: &Values,
-        epoch: Epoch,
-        loss: f32,
-    ) -> Result<()> {
-        let number = (state.step + 1).min(MAX_COUNT);
-        let mut next = match self.model.spare.lock().take() {
-            Some(spare) if is_unshared(&spare) => spare,
+    /// The state that a step may write. It is one that nobody can see any more, so that training
+    /// allocates nothing.
+    fn next_state(&self, state: &State) -> Result<Arc<State>> {
+        match self.model.spare.lock().take() {
+            Some(spare) if is_unshared(&spare) => Ok(spare),
             _ => {
                 let rows = 1 + self.model.options.optimizer.state_names().len();
                 let values = self.model.upload_zeros(rows)?;
                 let weights = Arc::new(Weights::new(self.model.architecture(), values));
-                Arc::new(State { weights, ..State::clone(&state) })
+                Ok(Arc::new(State { weights, ..State::clone(state) }))
             }
-        };
-        let shared = || Error::new(Code::Internal, "a state that is being written is shared");
-        let following = Arc::get_mut(&mut next).ok_or_else(shared)?;
-        let weights = Arc::get_mut(&mut following.weights).ok_or_else(shared)?;
-        let (optimizer, learning_rate) = (self.model.options.optimizer, state.learning_rate);
-        let step = Step { optimizer, number, learning_rate };
-        let finite = self.model.engine.step(step, &state.weights, gradient, weights)?;
-        failpoint::point();
-        check_finite_step(&format!("step {number}"), loss, finite)?;
-        (following.learning_rate, following.step, following.epoch) = (learning_rate, number, epoch);
+        }
+    }
+
+    /// Publishes what steps up to `number` have written over `next`, after `state`.
+    fn publish_next(
+        &self,
+        state: Arc<State>,
+        mut next: Arc<State>,
+        number: u64,
+        epoch: Epoch,
+    ) -> Result<()> {
+        let following = unshared(&mut next)?;
+        following.learning_rate = state.learning_rate;
+        (following.step, following.epoch) = (number, epoch);
         drop(state);
         let previous = self.model.publish(next);
         *self.model.spare.lock() = Some(previous);
         Ok(())
     }
+}
+
+fn unshared<T>(arc: &mut Arc<T>) -> Result<&mut T> {
+    Arc::get_mut(arc)
+        .ok_or_else(|| Error::new(Code::Internal, "a state that is being written is shared"))
 }
 
 fn is_unshared(state: &Arc<State>) -> bool {

@@ -25,6 +25,10 @@ pub struct Optimizer {
     pub weight_decay: f64,
 }
 
+/// Where steps and epochs stop being counted: nobody trains that long, but a forged file may begin
+/// there. Other programs read the numbers as signed.
+pub const MAX_COUNT: u64 = i64::MAX as u64;
+
 /// One step of an optimizer: its number, counted from 1, and the learning rate.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {

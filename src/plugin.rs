@@ -4,22 +4,32 @@
 #![allow(unsafe_code)]
 
 use crate::architecture::Architecture;
+use crate::batch::{Images, Normalization, Seen};
 use crate::engine::{CandleEngine, Engine};
 use crate::error::Result;
 use crate::fence;
+use crate::optimizer::Step;
 use crate::parameters::Weights;
 use crate::plugin_abi::{
-    Batch, Failure, Handle, SeenThere, Settings, Status, StepThere, Table, VERSION,
+    Batch, Failure, Handle, RanThere, RunThere, SeenThere, Settings, Status, StepThere, Table,
+    VERSION,
 };
+use crate::run::{Ran, Run};
+use crate::values::Values;
 use candle_core::Device;
 use std::ffi::c_void;
+use std::ops::Range;
 use std::slice;
 
 /// Where the engines of a plugin compute.
 trait Devices {
     fn count() -> Result<u32>;
 
-    fn open(index: u32) -> Result<Device>;
+    fn open(
+        index: u32,
+        architecture: Architecture,
+        normalization: Normalization,
+    ) -> Result<Box<dyn Engine>>;
 }
 
 /// The table of a plugin with these devices.
@@ -36,6 +46,7 @@ const fn table<D: Devices>() -> Table {
         logits,
         gradient,
         step,
+        train,
     }
 }
 
@@ -48,8 +59,8 @@ pub fn on_cpu() -> *const c_void {
             Ok(2)
         }
 
-        fn open(_: u32) -> Result<Device> {
-            Ok(Device::Cpu)
+        fn open(_: u32, _: Architecture, seen: Normalization) -> Result<Box<dyn Engine>> {
+            Ok(Box::new(Several(CandleEngine::new(Device::Cpu, seen))))
         }
     }
 
@@ -57,8 +68,81 @@ pub fn on_cpu() -> *const c_void {
     (&raw const TABLE).cast()
 }
 
+/// Makes up to three steps of a run at once, as a GPU makes many.
+struct Several(CandleEngine);
+
+impl Several {
+    fn copy(&self, weights: &Weights) -> Result<Weights> {
+        let rows = weights.values().rows()?;
+        let rows: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
+        Ok(Weights::new(weights.architecture(), self.upload(&rows)?))
+    }
+}
+
+impl Engine for Several {
+    fn upload(&self, rows: &[&[f32]]) -> Result<Values> {
+        self.0.upload(rows)
+    }
+
+    fn logits(
+        &self,
+        weights: &Weights,
+        images: &Images,
+        range: Range<usize>,
+        out: &mut [f32],
+    ) -> Result<()> {
+        self.0.logits(weights, images, range, out)
+    }
+
+    fn gradient(
+        &self,
+        weights: &Weights,
+        images: &Images,
+        labels: &[u8],
+        gradient: &Values,
+    ) -> Result<Seen> {
+        self.0.gradient(weights, images, labels, gradient)
+    }
+
+    fn step(
+        &self,
+        step: Step,
+        now: &Weights,
+        gradient: &Values,
+        next: &mut Weights,
+    ) -> Result<bool> {
+        self.0.step(step, now, gradient, next)
+    }
+
+    fn train(
+        &self,
+        run: &Run,
+        now: &Weights,
+        gradient: &Values,
+        next: &mut Weights,
+        each: &mut dyn FnMut(Seen),
+    ) -> Result<Ran> {
+        let count = run.labels.len();
+        let mut ran = self.0.train(run, now, gradient, next, each)?;
+        while ran.finite && ran.steps < 3 && ran.steps * run.batch < count {
+            let rest = ran.steps * run.batch..count;
+            let (images, labels) = (run.images.part(rest.clone()), &run.labels[rest]);
+            let now = self.copy(next)?;
+            let rest = Run { images, labels, number: run.step(ran.steps).number, ..*run };
+            // A step that is not finite must leave the one before.
+            let after = &mut self.copy(next)?;
+            let step = self.0.train(&rest, &now, gradient, after, each)?;
+            if step.steps == 1 {
+                *next = self.copy(after)?;
+            }
+            ran = Ran { steps: ran.steps + step.steps, finite: step.finite };
+        }
+        Ok(ran)
+    }
+}
+
 struct Served {
-    engine: CandleEngine,
+    engine: Box<dyn Engine>,
     architecture: Architecture,
 }
 
@@ -126,7 +210,7 @@ unsafe extern "C" fn open<D: Devices>(
     unsafe {
         answer(failure, || {
             let (architecture, normalization) = (*settings).read()?;
-            let made = CandleEngine::new(D::open(index)?, normalization);
+            let made = D::open(index, architecture, normalization)?;
             *engine = Box::into_raw(Box::new(Served { engine: made, architecture })).cast();
             Ok(())
         })
@@ -218,7 +302,7 @@ unsafe extern "C" fn gradient(
             let labels = slice::from_raw_parts(labels, images.count());
             let gradient = values(gradient).values();
             let here = engine.gradient(values(weights), &images, labels, gradient)?;
-            *seen = SeenThere { loss: here.loss, correct: here.correct as u64 };
+            *seen = here.into();
             Ok(())
         })
     }
@@ -240,6 +324,36 @@ unsafe extern "C" fn step(
             let gradient = values(gradient).values();
             let engine = &served(engine).engine;
             *finite = engine.step((*step).read()?, values(now), gradient, next)?.into();
+            Ok(())
+        })
+    }
+}
+
+unsafe extern "C" fn train(
+    engine: Handle,
+    run: *const RunThere,
+    now: Handle,
+    gradient: Handle,
+    next: Handle,
+    seen: *mut SeenThere,
+    ran: *mut RanThere,
+    failure: *mut Failure,
+) -> Status {
+    // SAFETY: see above; `next` is nobody else's.
+    unsafe {
+        answer(failure, || {
+            let Served { engine, architecture } = served(engine);
+            let seen = slice::from_raw_parts_mut(seen, (*run).steps());
+            let run = (*run).read(architecture.pixels())?;
+            let next = &mut *next.cast::<Weights>();
+            let mut count = 0;
+            let mut each = |step: Seen| {
+                seen[count] = step.into();
+                count += 1;
+            };
+            let gradient = values(gradient).values();
+            let here = engine.train(&run, values(now), gradient, next, &mut each)?;
+            *ran = RanThere { steps: here.steps as u64, seen: count as u64 };
             Ok(())
         })
     }

@@ -8,9 +8,10 @@
 #![allow(unsafe_code)]
 
 use crate::architecture::{Activation, Architecture, Pooling};
-use crate::batch::{Images, Normalization, Order, Pixels};
+use crate::batch::{Images, Normalization, Order, Pixels, Seen};
 use crate::error::{Code, Error, Result};
 use crate::optimizer::{Optimizer, Rule, Step};
+use crate::run::Run;
 use crate::unique::Unique;
 use std::ffi::c_void;
 use std::ptr::null;
@@ -84,6 +85,19 @@ pub struct Table {
         gradient: Handle,
         next: Handle,
         finite: *mut u32,
+        failure: *mut Failure,
+    ) -> Status,
+    /// Makes one or more of the first steps of a run. The weights after the last completed one are in `next`,
+    /// if there is one; `gradient` may be written. `seen` has room for every step of the run; as many are
+    /// written as were computed.
+    pub train: unsafe extern "C" fn(
+        engine: Handle,
+        run: *const RunThere,
+        now: Handle,
+        gradient: Handle,
+        next: Handle,
+        seen: *mut SeenThere,
+        ran: *mut RanThere,
         failure: *mut Failure,
     ) -> Status,
 }
@@ -179,6 +193,8 @@ pub struct Batch {
     order_length: usize,
     /// The dataset's number.
     dataset: u64,
+    /// Of all images of the dataset, or NULL.
+    labels: *const u8,
 }
 
 impl Batch {
@@ -187,10 +203,20 @@ impl Batch {
             Pixels::Float(pixels) => (pixels.as_ptr(), null(), pixels.len()),
             Pixels::Byte(pixels) => (null(), pixels.as_ptr(), pixels.len()),
         };
-        let (order, order_length, dataset) = images.order.map_or((null(), 0, 0), |order| {
-            (order.indices.as_ptr(), order.indices.len(), order.dataset.number())
-        });
-        Batch { floats, bytes, length, order, order_length, dataset }
+        let mut batch = Batch {
+            floats,
+            bytes,
+            length,
+            order: null(),
+            order_length: 0,
+            dataset: 0,
+            labels: null(),
+        };
+        if let Some(Order { indices, dataset, labels }) = images.order {
+            (batch.order, batch.order_length) = (indices.as_ptr(), indices.len());
+            (batch.dataset, batch.labels) = (dataset.number(), labels.as_ptr());
+        }
+        batch
     }
 
     /// # Safety
@@ -206,6 +232,7 @@ impl Batch {
             let order = (!self.order.is_null()).then(|| Order {
                 indices: slice::from_raw_parts(self.order, self.order_length),
                 dataset: Unique::numbered(self.dataset),
+                labels: slice::from_raw_parts(self.labels, self.length / size),
             });
             Images { pixels, size, order }
         }
@@ -213,9 +240,69 @@ impl Batch {
 }
 
 #[repr(C)]
+#[derive(Clone, Copy, Default)]
 pub struct SeenThere {
     pub loss: f64,
     pub correct: u64,
+}
+
+impl From<Seen> for SeenThere {
+    fn from(seen: Seen) -> Self {
+        SeenThere { loss: seen.loss, correct: seen.correct as u64 }
+    }
+}
+
+impl From<SeenThere> for Seen {
+    fn from(seen: SeenThere) -> Self {
+        Seen { loss: seen.loss, correct: seen.correct as usize }
+    }
+}
+
+#[repr(C)]
+pub struct RunThere {
+    batch: Batch,
+    /// A label for each image of the run.
+    labels: *const u8,
+    count: usize,
+    /// Images of a step.
+    size: usize,
+    first: StepThere,
+}
+
+impl RunThere {
+    pub fn new(run: &Run) -> Self {
+        RunThere {
+            batch: Batch::new(&run.images),
+            labels: run.labels.as_ptr(),
+            count: run.labels.len(),
+            size: run.batch,
+            first: StepThere::new(run.step(0)),
+        }
+    }
+
+    pub fn steps(&self) -> usize {
+        self.count.div_ceil(self.size)
+    }
+
+    /// # Safety
+    /// The pointers and lengths are of slices; an image has `size` pixels.
+    pub unsafe fn read(&self, size: usize) -> Result<Run<'_>> {
+        let Step { optimizer, number, learning_rate } = self.first.read()?;
+        // SAFETY: as above.
+        let (images, labels) =
+            unsafe { (self.batch.read(size), slice::from_raw_parts(self.labels, self.count)) };
+        Ok(Run { images, labels, batch: self.size, optimizer, learning_rate, number })
+    }
+}
+
+/// How far a run came.
+#[repr(C)]
+#[derive(Default)]
+pub struct RanThere {
+    /// Completed steps.
+    pub steps: u64,
+    /// Steps that were computed: one more if that one is not finite.
+    pub seen: u64,
 }
 
 #[repr(C)]

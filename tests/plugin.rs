@@ -163,7 +163,7 @@ fn plugin_that(device_count: &str, open: &str) -> tempfile::TempDir {
                uint32_t version, reserved;
                int32_t (*device_count)(uint32_t *, struct failure *);
                int32_t (*open_)(uint32_t, const void *, void **, struct failure *);
-               void (*rest[7])(void);
+               void (*rest[8])(void);
            }} table = {{2, 0, device_count, open_, {{0}}}};
            int32_t unused(struct failure *failure) {{ return fail(failure, 0, ""); }}
            const void *lenet_plugin(void) {{ return &table; }}"#

@@ -4,6 +4,7 @@ use crate::batch::{Images, Seen};
 use crate::error::{Code, Error, Result};
 use crate::optimizer::Step;
 use crate::parameters::Weights;
+use crate::run::{Ran, Run};
 use crate::values::Values;
 use std::ops::Range;
 use std::sync::Arc;
@@ -49,6 +50,24 @@ pub trait Engine: Send + Sync {
         gradient: &Values,
         next: &mut Weights,
     ) -> Result<bool>;
+
+    /// Computes one or more of the first steps of a run, as many as this engine makes at once, and leaves the
+    /// weights after the last completed one in `next`, if there is one. `each` is given what every step saw,
+    /// also the one that is not finite. `gradient` may be used to compute in.
+    fn train(
+        &self,
+        run: &Run,
+        now: &Weights,
+        gradient: &Values,
+        next: &mut Weights,
+        each: &mut dyn FnMut(Seen),
+    ) -> Result<Ran> {
+        let n = run.batch.min(run.labels.len());
+        let seen = self.gradient(now, &run.images.part(0..n), &run.labels[..n], gradient)?;
+        each(seen);
+        let finite = self.step(run.step(0), now, gradient, next)? && seen.is_finite();
+        Ok(Ran { steps: finite.into(), finite })
+    }
 }
 
 /// Refuses a child of the process that was the first to come here with this `owner`, 0 before; `stayed` says

@@ -138,16 +138,17 @@ pub unsafe extern "C" fn lenet_fit(
                 read_fit_options(options)?,
             )
         };
-        let mut announce = |report: &Progress| match progress {
-            None => true,
-            Some(progress) => {
+        let mut announce = progress.map(|progress| {
+            move |report: &Progress| {
                 let report = progress_to_c(report);
                 let _outside = Outside::enter();
                 // SAFETY: the caller's function, with a struct that lives during the call (header).
                 unsafe { progress(&raw const report, user_data) == 0 }
             }
-        };
-        fit(&model.0, &train.0, validation.map(|v| &v.0), options, &mut announce)
+        });
+        let announce =
+            announce.as_mut().map(|announce| announce as &mut dyn FnMut(&Progress) -> bool);
+        fit(&model.0, &train.0, validation.map(|v| &v.0), options, announce)
     })
 }
 

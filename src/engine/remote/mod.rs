@@ -31,13 +31,18 @@ mod find {
 }
 
 use super::interface::{self, Engine};
+use crate::allocation::reserve;
 use crate::architecture::Architecture;
 use crate::batch::{Images, Normalization, Seen};
 use crate::error::{Code, Error, Result};
+use crate::free_list::FreeList;
 use crate::host::signals;
 use crate::optimizer::Step;
 use crate::parameters::Weights;
-use crate::plugin_abi::{Batch, Failure, Handle, SeenThere, Settings, Status, StepThere, Table};
+use crate::plugin_abi::{
+    Batch, Failure, Handle, RanThere, RunThere, SeenThere, Settings, Status, StepThere, Table,
+};
+use crate::run::{Ran, Run};
 use crate::values::{Elsewhere, Values};
 use find::plugin;
 use std::any::Any;
@@ -81,7 +86,7 @@ pub fn open(
         (_, 0) => unavailable("LENET_DEVICE_CUDA: the driver sees no GPU".into()),
         (Ok(number), count) if number < count => {
             let there = There::open(table()?, number, architecture, normalization)?;
-            Ok(Box::new(RemoteEngine(Arc::new(there))))
+            Ok(Box::new(RemoteEngine::new(there)))
         }
         (_, count) => {
             unavailable(format!("device_index is {index}; there are {count} GPUs, numbered from 0"))
@@ -187,9 +192,16 @@ impl Drop for RemoteValues {
     }
 }
 
-struct RemoteEngine(Arc<There>);
+struct RemoteEngine {
+    there: Arc<There>,
+    seen: FreeList<Vec<SeenThere>>,
+}
 
 impl RemoteEngine {
+    fn new(there: There) -> Self {
+        RemoteEngine { there: Arc::new(there), seen: FreeList::default() }
+    }
+
     /// What values of this engine are there.
     fn handle(values: &Values) -> Result<Handle> {
         let own = match values {
@@ -205,11 +217,11 @@ impl Engine for RemoteEngine {
     fn upload(&self, rows: &[&[f32]]) -> Result<Values> {
         let flat = rows.concat();
         let mut handle = null_mut();
-        self.0.call(|table, engine, failure| {
+        self.there.call(|table, engine, failure| {
             // SAFETY: as many rows as are said, each as long as the network has parameters.
             unsafe { (table.upload)(engine, flat.as_ptr(), rows.len(), &mut handle, failure) }
         })?;
-        let there = Arc::clone(&self.0);
+        let there = Arc::clone(&self.there);
         Ok(Values::Elsewhere(Box::new(RemoteValues { there, handle, rows: rows.len() })))
     }
 
@@ -222,7 +234,7 @@ impl Engine for RemoteEngine {
     ) -> Result<()> {
         let weights = Self::handle(weights.values())?;
         let batch = Batch::new(&images.part(range));
-        self.0.call(|table, engine, failure| {
+        self.there.call(|table, engine, failure| {
             // SAFETY: weights of this engine; room for the logits of the batch.
             unsafe { (table.logits)(engine, weights, &batch, out.as_mut_ptr(), failure) }
         })
@@ -237,15 +249,15 @@ impl Engine for RemoteEngine {
     ) -> Result<Seen> {
         let (weights, gradient) = (Self::handle(weights.values())?, Self::handle(gradient)?);
         let batch = Batch::new(images);
-        let mut seen = SeenThere { loss: 0.0, correct: 0 };
-        self.0.call(|table, engine, failure| {
+        let mut seen = SeenThere::default();
+        self.there.call(|table, engine, failure| {
             let labels = labels.as_ptr();
             // SAFETY: weights and gradient of this engine; a label for each image.
             unsafe {
                 (table.gradient)(engine, weights, &batch, labels, gradient, &mut seen, failure)
             }
         })?;
-        Ok(Seen { loss: seen.loss, correct: seen.correct as usize })
+        Ok(seen.into())
     }
 
     fn step(
@@ -259,11 +271,37 @@ impl Engine for RemoteEngine {
         let next = Self::handle(next.values_mut())?;
         let step = StepThere::new(step);
         let mut finite = 0;
-        self.0.call(|table, engine, failure| {
+        self.there.call(|table, engine, failure| {
             // SAFETY: values of this engine; `next` is borrowed for this call alone.
             unsafe { (table.step)(engine, &step, now, gradient, next, &mut finite, failure) }
         })?;
         Ok(finite != 0)
+    }
+
+    fn train(
+        &self,
+        run: &Run,
+        now: &Weights,
+        gradient: &Values,
+        next: &mut Weights,
+        each: &mut dyn FnMut(Seen),
+    ) -> Result<Ran> {
+        let (now, gradient) = (Self::handle(now.values())?, Self::handle(gradient)?);
+        let next = Self::handle(next.values_mut())?;
+        let (run, mut ran) = (RunThere::new(run), RanThere::default());
+        let mut seen = self.seen.take().unwrap_or_default();
+        seen.clear();
+        reserve(&mut seen, run.steps())?;
+        seen.resize(run.steps(), SeenThere::default());
+        self.there.call(|table, engine, failure| {
+            let seen = seen.as_mut_ptr();
+            // SAFETY: values of this engine, `next` borrowed for this call alone; room for every step.
+            unsafe { (table.train)(engine, &run, now, gradient, next, seen, &mut ran, failure) }
+        })?;
+        let seen_steps = seen.iter().take(ran.seen as usize);
+        seen_steps.for_each(|&seen| each(seen.into()));
+        self.seen.give_back(seen);
+        Ok(Ran { steps: ran.steps as usize, finite: ran.steps == ran.seen })
     }
 }
 
@@ -290,7 +328,11 @@ mod tests {
         let size = architecture.pixels();
         let bytes: Vec<u8> = (0..6 * size).map(|i| (i * i % 251) as u8).collect();
         let floats: Vec<f32> = bytes.iter().map(|&b| f32::from(b) / 255.0).collect();
-        let order = Some(Order { indices: &[4, 1, 5, 1], dataset: Unique::next() });
+        let order = Some(Order {
+            indices: &[4, 1, 5, 1],
+            dataset: Unique::next(),
+            labels: &[0, 1, 2, 0, 1, 2],
+        });
         let mut all = Vec::new();
         for (pixels, order) in [
             (Pixels::Byte(&bytes), None),
@@ -330,7 +372,7 @@ mod tests {
                 .and_then(|architecture| architecture.with_padding(padding))
                 .unwrap();
             let there = There::open(table, 1, architecture, normalization).unwrap();
-            let there = RemoteEngine(Arc::new(there));
+            let there = RemoteEngine::new(there);
             let here = CandleEngine::new(Device::Cpu, normalization);
             let (there, here) = (&there as &dyn Engine, &here as &dyn Engine);
             let [there, here] = [there, here].map(|e| use_everything(e, architecture).unwrap());

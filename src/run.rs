@@ -1,0 +1,36 @@
+//! Training steps that follow each other: what an engine is asked to do at once, and how far it came.
+
+use crate::batch::Images;
+use crate::optimizer::{MAX_COUNT, Optimizer, Step};
+
+/// Training steps that follow each other, each on the next batch.
+#[derive(Clone, Copy)]
+pub struct Run<'a> {
+    /// Of all steps, in the steps' order.
+    pub images: Images<'a>,
+    /// `labels[i]` belongs to image i.
+    pub labels: &'a [u8],
+    /// Images of a step; the last one may have fewer.
+    pub batch: usize,
+    pub optimizer: Optimizer,
+    pub learning_rate: f64,
+    /// The first step's number, counted from 1.
+    pub number: u64,
+}
+
+impl Run<'_> {
+    /// Step `i` of the run, counted from 0.
+    pub fn step(&self, i: usize) -> Step {
+        let number = (self.number + i as u64).min(MAX_COUNT);
+        Step { optimizer: self.optimizer, number, learning_rate: self.learning_rate }
+    }
+}
+
+/// How far a run came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ran {
+    /// Steps that were completed.
+    pub steps: usize,
+    /// Whether the loss and all results of the step after those are finite; true if there was none.
+    pub finite: bool,
+}

@@ -193,7 +193,8 @@ impl Panels<'_> {
         for (output, bias) in outputs.zip(bias) {
             let mut sum = simd.splat_f32s(0.0);
             for (panel, n) in self.panels() {
-                // A tile's lanes without an image have zero. One without any image has what was there before.
+                // Lanes without an image have gradient zero. A tile without any image is left out: its
+                // memory holds what an earlier batch wrote.
                 let deltas = &panel[first_output + output * images..][..images];
                 let used = n.div_ceil(S::F32_LANES);
                 for &deltas in &bytemuck::cast_slice::<_, S::f32s>(deltas)[..used] {

@@ -70,8 +70,8 @@ fn pieces<'a>(
     })
 }
 
-/// Row after row: a store into a row that other threads have read waits for them, and what is stored after it
-/// waits with it.
+/// One row after the other. The parameters come last: other threads have read them, so a store there waits until their
+/// cores let go of the cache line, and later stores wait behind it.
 #[inline(always)]
 fn apply(step: Step, now: Rows<&[f32]>, gradient: &[f32], next: Rows<&mut [f32]>) -> bool {
     let rate = step.learning_rate as f32;

@@ -30,7 +30,7 @@ pub struct Workspace {
 #[derive(Default)]
 pub struct Worker {
     weights: ConvolutionWeights,
-    /// What they are of, and whether for training.
+    /// The version of the parameters that `weights` was filled from, and whether for training.
     prepared: Option<(Unique, bool)>,
     chunk: Memory,
 }

@@ -61,8 +61,8 @@ impl<const OUTPUTS: usize, const CHANNELS: usize> Packed<OUTPUTS, CHANNELS> {
         }
     }
 
-    /// Two outputs, one below the other, of each of some columns, of which x holds the inputs from the one
-    /// that the kernel's first row meets: for every column i, output o and b = 0, 1, out[i][o][b] = the sum
+    /// Two outputs, one below the other, of some neighbouring columns. x begins with the input that the kernel's
+    /// first row meets for the upper output. For every column i, output o and b = 0, 1, out[i][o][b] = the sum
     /// over channels c and rows r of weight(o, c, r) * x[c * strides.channel + i * strides.column + r + b].
     #[inline(always)]
     pub fn correlate<S: Simd>(

@@ -14,8 +14,8 @@
 //! differences to the other points, and that of B' the polynomial that is zero at the others. Points come
 //! in pairs of two signs, which share their even and their odd terms.
 //!
-//! Where two outputs are left at the end of a row, a narrow tile does without the last pair: F(2, 5). So that
-//! its weights are the same, its B' has what N lacks without that pair as a factor, p^2 - 1/4.
+//! Where two outputs are left at the end of a row, a narrow tile does without the last pair: F(2, 5). It
+//! uses the same G, whose N includes the last pair's factor p^2 - 1/4; its B' is multiplied by that factor instead.
 
 use pulp::Simd;
 

@@ -79,8 +79,9 @@ fn inputs_gradient<S: Simd>(simd: S, x: [S::f32s; PRODUCTS]) -> [S::f32s; INPUTS
     ]
 }
 
-/// The gradients of the first two of those, which no outputs below reach, and with them those that the
-/// outputs above have `begun`: it becomes what the ones below go on with.
+/// The gradients of the first two inputs, which are complete: no outputs further down use them. `begun` holds what
+/// the outputs above have given for the first four inputs, and then what has been given for the last four, to
+/// which the outputs below add.
 #[inline(always)]
 pub fn reach<S: Simd>(
     simd: S,
@@ -144,7 +145,7 @@ pub fn correlate_transposed_group<S: Simd, const C: usize>(
     (out, channel_stride): (&mut [S::f32s], usize),
 ) {
     let weights = weights.as_chunks::<C>().0.as_chunks::<PRODUCTS>().0;
-    // Of the inputs that the outputs above reach, those below the first two of this round.
+    // What the outputs so far have given for the inputs that the next outputs use as well.
     let mut begun = [[simd.splat_f32s(0.0); KERNEL - 1]; C];
     for y in (0..rows).step_by(2) {
         let mut sums = [[simd.splat_f32s(0.0); PRODUCTS]; C];

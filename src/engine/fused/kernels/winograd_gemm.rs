@@ -3,7 +3,7 @@
 //! Where a column is transformed in registers, a weight serves one multiply-add, and to load it takes as long
 //! as what is saved. Here the transformed columns of several places are packed into a panel, and one sum after the
 //! other is made for 12 pairs of output or channel and place, so that each value that is loaded serves two or
-//! six. The packing takes a third of what is saved: of the plain kernels' time a fifth.
+//! six. The packing costs a third of the time that fewer products save; a fifth of the plain kernels' time is gained.
 
 use super::winograd_columns::{
     INPUTS, OF_BOTH, PRODUCTS, SUM_OF, inputs, outputs_gradient, reach, weights_gradient,

@@ -42,7 +42,7 @@ impl Geometry {
         }
     }
 
-    /// Of bands of a padded image's rows: of the `lanes` that take it together each has as many.
+    /// Of the band of rows that one lane takes, where `lanes` lanes share a padded image.
     pub fn band(self, lanes: usize) -> Self {
         let height1 = self.padded_height().div_ceil(2 * lanes);
         Geometry { height: 2 * height1, height1, ..self }
@@ -52,7 +52,7 @@ impl Geometry {
         self.height + (KERNEL - 1)
     }
 
-    /// Tiles of columns of the second that have this point.
+    /// Tiles of columns of the first pooled map that have this point: a narrow one lacks the last points.
     pub fn columns2_at(&self, point: usize) -> usize {
         if point < winograd::NARROW_POINTS {
             self.columns2

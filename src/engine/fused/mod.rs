@@ -4,7 +4,8 @@
 //! Candle owns the weights. Logits read them where they lie; gradient and optimizer step are
 //! custom operations of candle's, in place. The definition of what is computed is `network.rs` and
 //! `optimizer.rs`; the tests hold this engine to them. The result does not depend on the number of
-//! threads: what is summed is summed in the order of the images.
+//! threads: what is summed is summed in the order of the images. `docs/engine.md` explains it with a figure, shapes
+//! and a glossary.
 //!
 //! | room | concern |
 //! | --- | --- |

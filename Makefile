@@ -56,7 +56,7 @@ help:
 	@echo 'races      ThreadSanitizer over a model that many threads use, and over a race that it must find'
 	@echo 'neon       the engine and its numbers on an emulated ARM'
 	@echo 'torture    the tests of promises to the host for hours'
-	@echo 'cuda       $(CUDA)/liblenet_cuda.so.1, for models on NVIDIA GPUs (downloads the toolkit; 20 minutes)'
+	@echo 'cuda       $(CUDA)/liblenet_cuda.so.1, for models on NVIDIA GPUs (downloads the toolkit, 1 GB)'
 	@echo 'check-cuda build and test it; the tests that need a GPU run where there is one'
 	@echo 'install    PREFIX=$(PREFIX) LIBDIR=$(LIBDIR) INCLUDEDIR=$(INCLUDEDIR) DESTDIR=$(DESTDIR)'
 	@echo 'install-cuda the same settings: liblenet_cuda.so.1 beside it'
@@ -220,13 +220,16 @@ neon:
 
 # GPUs of this compute capability or a later one: 80 is Ampere. From 90 on the code would run on one generation only.
 CUDA_COMPUTE_CAP := 80
-CUDA_CARGO = CUDA_HOME='$(CURDIR)/$(CUDA)/toolkit' CUDA_COMPUTE_CAP=$(CUDA_COMPUTE_CAP) CUDARC_CUDA_VERSION=13000 \
+CUDA_CARGO = CUDA_HOME='$(CURDIR)/$(CUDA)/toolkit' NVCC='$(CURDIR)/cuda/nvcc' CUDA_COMPUTE_CAP=$(CUDA_COMPUTE_CAP) CUDARC_CUDA_VERSION=13000 \
     CUDAFORGE_THREADS=$$(nproc) CARGO_TARGET_DIR='$(CURDIR)/$(CUDA)/build' $(CARGO)
 
+# What cuda/nvcc leaves out is no input that cargo knows of.
 cuda:
 	cuda/toolkit.sh $(PYTHON) $(CUDA)
+	cmp -s cuda/nvcc $(CUDA)/nvcc || $(CUDA_CARGO) clean --quiet --release --package candle-kernels
+	cp cuda/nvcc $(CUDA)/nvcc
 	$(CUDA_CARGO) build --release --locked --lib --features cuda
-	cp $(CUDA)/build/release/liblenet.so $(CUDA)/liblenet_cuda.so.1
+	strip -o $(CUDA)/liblenet_cuda.so.1 $(CUDA)/build/release/liblenet.so
 
 check-cuda: cuda
 	$(CUDA_CARGO) clippy --release --lib --locked --features cuda -- -D warnings

@@ -61,9 +61,14 @@ fn version_macros() -> String {
 fn link_arguments() {
     if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
         let major = env::var("CARGO_PKG_VERSION_MAJOR").expect("cargo sets the version");
-        let name = if env::var_os("CARGO_FEATURE_CUDA").is_some() { "lenet_cuda" } else { "lenet" };
+        let plugin = env::var_os("CARGO_FEATURE_CUDA").is_some();
+        let name = if plugin { "lenet_cuda" } else { "lenet" };
         println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,lib{name}.so.{major}");
         // dlclose() must not unmap the code of destructors that run when a thread ends.
         println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
+        if plugin {
+            // A launcher of a kernel that cuda/nvcc leaves out is missed here, not where the plugin is loaded.
+            println!("cargo:rustc-cdylib-link-arg=-Wl,--no-undefined");
+        }
     }
 }

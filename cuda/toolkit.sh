@@ -30,3 +30,6 @@ cc -E -P "$toolkit/include/cuda.h" | tr '\n' ' ' | tr ';' '\n' |
     sed -n 's/^ *CUresult  *\(cu[A-Za-z0-9_]*\) *(.*/int \1(void) { return 100; }/p' | sort -u >"$folder/libcuda.c"
 cc -shared -fPIC -Wl,-soname,libcuda.so.1 -o "$toolkit/lib/stubs/libcuda.so" "$folder/libcuda.c"
 ln -sf libcuda.so "$toolkit/lib/stubs/libcuda.so.1"
+
+# candle's bindings name the runtime compiler to the linker; the plugin calls nothing of it, and it is large.
+cc -shared -x c /dev/null -o "$toolkit/lib/stubs/libnvrtc.so"

@@ -12,7 +12,7 @@ mod command;
 mod process;
 mod support;
 
-use command::{VALGRIND, command, linked_program, release_folder, root, run};
+use command::{VALGRIND, command, fails, linked_program, release_folder, root, run};
 use lenet::ffi::*;
 use process::{threads, works_in_a_child};
 use std::fs;
@@ -413,13 +413,15 @@ fn the_library_itself_needs_nothing_of_cuda() {
 
 // ---- the real plugin: make check-cuda says where it and its libraries are
 
+fn cuda_plugin() -> (String, String) {
+    let path = |name| std::env::var(name).unwrap_or_else(|_| panic!("make check-cuda sets {name}"));
+    (path("LENET_TEST_CUDA_PLUGIN"), path("LENET_TEST_CUDA_LIBRARIES"))
+}
+
 #[test]
 #[ignore = "make check-cuda"]
 fn the_cuda_plugin_without_a_driver_or_a_gpu_says_so() {
-    let folder =
-        |name| std::env::var(name).unwrap_or_else(|_| panic!("make check-cuda sets {name}"));
-    let (plugin, libraries) =
-        (folder("LENET_TEST_CUDA_PLUGIN"), folder("LENET_TEST_CUDA_LIBRARIES"));
+    let (plugin, libraries) = cuda_plugin();
     let plugin = folder_with(Path::new(&plugin));
     let path = format!("{}:{libraries}", plugin.path().display());
     if !Path::new("/dev/nvidiactl").exists() {
@@ -427,4 +429,65 @@ fn the_cuda_plugin_without_a_driver_or_a_gpu_says_so() {
     }
     // A driver that says CUDA_ERROR_NO_DEVICE to everything.
     assert_unavailable(&format!("{path}:{libraries}/stubs"), &["CUDA_ERROR_NO_DEVICE"]);
+}
+
+/// All that a model does on a device, whatever comes out of it.
+#[test]
+#[ignore = "a child of another test"]
+fn does_everything_on_an_idle_gpu() {
+    let data = MadeData::new(7, 16, 3);
+    let dataset = Dataset::new(&data);
+    let classic = on_gpu(small(LENET_PRESET_CLASSIC));
+    let activations = [LENET_ACTIVATION_SIGMOID, LENET_ACTIVATION_TANH, LENET_ACTIVATION_RELU];
+    for activation in activations {
+        for pooling in [LENET_POOLING_AVG, LENET_POOLING_MAX] {
+            for optimizer in [LENET_OPTIMIZER_SGD, LENET_OPTIMIZER_ADAMW] {
+                let momentum = if optimizer == LENET_OPTIMIZER_SGD { 0.9 } else { 0.0 };
+                for (momentum, weight_decay) in [(0.0, 0.0), (momentum, 0.01)] {
+                    let network = lenet_options { activation, pooling, ..classic };
+                    let rule = lenet_options { optimizer, momentum, weight_decay, ..network };
+                    let model = Model::create(&lenet_options { input_std: 0.5, ..rule });
+                    model.train(&data.images, &data.labels);
+                    apply(&model, &gradients(&model, &data).1);
+                    model.fit(&dataset, 1, 4);
+                    model.predict(&data.images, 7);
+                    model.logits(&data.floats(), 7);
+                    assert!(model.try_clone().bytes() == model.bytes());
+                }
+            }
+        }
+    }
+    println!("done");
+}
+
+/// The plugin leaves out most of candle's kernels (cuda/nvcc), but none that a model asks for. One that is missing is
+/// an error, no crash.
+#[test]
+#[ignore = "make check-cuda"]
+fn the_cuda_plugin_has_every_kernel() {
+    let (plugin, libraries) = cuda_plugin();
+    let folder = tempfile::tempdir().unwrap();
+    let idle = folder.path().join("idle_gpu.so");
+    let options = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o"];
+    run(command("cc").args(options).arg(&idle).arg(root().join("tests/plugin/idle_gpu.c")));
+    let everything = |plugin: &[u8]| {
+        fs::write(folder.path().join(NAME), plugin).unwrap();
+        let mut child = command(std::env::current_exe().unwrap().to_str().unwrap());
+        child.args(["--exact", "does_everything_on_an_idle_gpu", "--ignored", "--nocapture"]);
+        let path = format!("{}:{libraries}:{libraries}/stubs", folder.path().display());
+        child.env("LD_LIBRARY_PATH", path).env("LD_PRELOAD", &idle).env("LENET_ENGINE", "candle");
+        child
+    };
+    let mut plugin = fs::read(plugin).unwrap();
+    assert!(run(&mut everything(&plugin)).contains("done"));
+
+    let entry = b".entry badd_f32(";
+    let places: Vec<usize> =
+        (0..plugin.len() - entry.len()).filter(|&at| plugin[at..].starts_with(entry)).collect();
+    assert!(!places.is_empty());
+    for at in places {
+        plugin[at + entry.len() - 2] = b'3'; // badd_f33
+    }
+    let said = fails(&mut everything(&plugin));
+    assert!(said.contains("no kernel badd_f32") && said.contains("named symbol"), "{said}");
 }

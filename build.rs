@@ -1,6 +1,8 @@
-//! Generates `include/lenet.h` from `src/ffi`, and gives the shared library its name.
+//! Generates `include/lenet.h` from `src/ffi`, compiles the CUDA kernels of the plugin, and gives the shared
+//! library its name.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{env, fs};
 
 /// The files of `src/ffi` that declare something, in the header's order.
@@ -12,6 +14,9 @@ fn main() {
     println!("cargo:rerun-if-changed=cbindgen.toml");
     println!("cargo:rerun-if-changed=include/lenet.h");
     generate_header();
+    if env::var_os("CARGO_FEATURE_CUDA").is_some() {
+        compile_kernels();
+    }
     link_arguments();
 }
 
@@ -56,6 +61,33 @@ fn version_macros() -> String {
 /** What lenet_version() of the library that goes with this header returns. */
 #define LENET_VERSION \"{major}.{minor}.{patch}\""
     )
+}
+
+/// Each `cuda/NAME.cu` to `NAME.ptx` in OUT_DIR, for the GPUs that candle's kernels are compiled for. The headers
+/// beside them are read by nvcc alone.
+fn compile_kernels() {
+    for name in ["CUDA_HOME", "CUDA_COMPUTE_CAP", "NVCC"] {
+        println!("cargo:rerun-if-env-changed={name}");
+    }
+    println!("cargo:rerun-if-changed=cuda");
+    let home = env::var_os("CUDA_HOME").map(|home| PathBuf::from(home).join("bin/nvcc"));
+    let nvcc = env::var_os("NVCC").map(PathBuf::from).or(home).unwrap_or_else(|| "nvcc".into());
+    let capability = env::var("CUDA_COMPUTE_CAP").unwrap_or_else(|_| "80".to_string());
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    for entry in fs::read_dir("cuda").into_iter().flatten() {
+        let source = entry.expect("cuda/ can be read").path();
+        if source.extension().is_none_or(|extension| extension != "cu") {
+            continue;
+        }
+        let ptx = out.join(source.with_extension("ptx").file_name().expect("a file has a name"));
+        let mut command = Command::new(&nvcc);
+        command.args(["--ptx", "-O3", "-std=c++17", "-Werror=all-warnings"]);
+        command.arg(format!("-arch=compute_{capability}")).arg("-o").arg(ptx).arg(&source);
+        match command.status() {
+            Ok(status) => assert!(status.success(), "{command:?}: {status}"),
+            Err(error) => panic!("{}: {error}; `make cuda` brings nvcc", nvcc.display()),
+        }
+    }
 }
 
 fn link_arguments() {

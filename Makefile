@@ -26,8 +26,8 @@ BENCH := target/bench
 BENCH_VENV := target/bench-venv
 
 .DEFAULT_GOAL := all
-.PHONY: all library help check fuzz coverage races neon torture cuda check-cuda install install-cuda uninstall reference \
-    bench bench-kernels bench-long clean
+.PHONY: all library help check fuzz coverage races neon torture cuda check-cuda gpu-kit pack-gpu-kit bench-cuda install \
+    install-cuda uninstall reference bench bench-kernels bench-long clean
 
 # Where cargo puts what it builds is known to cargo alone (build.target adds a folder): it says so, and where it is
 # not the folder that everything here looks into, that one has links. $(1): the profile; $(2): its folder.
@@ -58,6 +58,8 @@ help:
 	@echo 'torture    the tests of promises to the host for hours'
 	@echo 'cuda       $(CUDA)/liblenet_cuda.so.1, for models on NVIDIA GPUs (downloads the toolkit, 1 GB)'
 	@echo 'check-cuda build and test it; the tests that need a GPU run where there is one'
+	@echo 'gpu-kit    what tests and measures on a GPU, for a machine that builds nothing: $(KIT)'
+	@echo 'bench-cuda the same here, beside the PyTorch and JAX that PYTHON has, into docs/benchmarks/gpu.md'
 	@echo 'install    PREFIX=$(PREFIX) LIBDIR=$(LIBDIR) INCLUDEDIR=$(INCLUDEDIR) DESTDIR=$(DESTDIR)'
 	@echo 'install-cuda the same settings: liblenet_cuda.so.1 beside it'
 	@echo 'uninstall  the same settings: remove what install put there'
@@ -239,6 +241,38 @@ check-cuda: cuda
 	    LD_LIBRARY_PATH='$(CURDIR)/$(CUDA):$(CURDIR)/$(CUDA)/toolkit/lib' \
 	        $(CARGO) test --release --locked --test plugin -- --ignored a_gpu; \
 	else echo 'no NVIDIA GPU here: nothing was run on one'; fi
+	$(CARGO) build --release --locked --example plugin_on_cpu
+	$(MAKE) --no-print-directory pack-gpu-kit KIT=target/cpu-kit KIT_PLUGIN=$(RELEASE)/examples/libplugin_on_cpu.so
+	$(PYTHON) target/cpu-kit/benches/cuda/run.py --cpu --minutes 3
+
+# All that tests and measures on a GPU, to be carried to a machine that builds nothing: 60 MiB at most.
+KIT := target/gpu-kit
+KIT_PLUGIN := $(CUDA)/liblenet_cuda.so.1
+KIT_TESTS := plugin
+
+gpu-kit: cuda
+	@$(MAKE) --no-print-directory pack-gpu-kit
+
+pack-gpu-kit: all
+	@test -n "$$LENET_DATA" || examples/fetch_data.sh target/data/fashion-mnist
+	rm -rf $(KIT)
+	mkdir -p $(KIT)/lib $(KIT)/bin/tests $(KIT)/data $(KIT)/benches
+	strip -o $(KIT)/lib/liblenet.so.$(MAJOR) $(RELEASE)/liblenet.so
+	strip -o $(KIT)/lib/liblenet_cuda.so.$(MAJOR) $(KIT_PLUGIN)
+	$(CC) -std=c11 -O3 -march=x86-64-v3 -Wall -Wextra -Wpedantic -Werror -pthread -Iinclude -Iexamples \
+	    benches/compare/lenet_worker.c examples/data_folder.c -o $(KIT)/bin/lenet_worker \
+	    -L$(RELEASE) -llenet -lm '-Wl,-rpath,$$ORIGIN/../lib'
+	for test in $(KIT_TESTS); do \
+	    built=$$($(CARGO) test --release --locked --no-run --message-format=json --test $$test | \
+	        sed -n 's/.*"executable":"\([^"]*\)".*/\1/p') && strip -o $(KIT)/bin/tests/$$test "$$built" || exit 1; \
+	done
+	cp "$${LENET_DATA:-target/data/fashion-mnist}"/train-*-ubyte* $(KIT)/data
+	cp -r benches/compare benches/cuda $(KIT)/benches
+	@size=$$(du -sm $(KIT) | cut -f1); test "$$size" -le 60 || { echo "$(KIT) has $$size MiB" >&2; exit 1; }
+
+# With the PyTorch and JAX that this Python has.
+bench-cuda: gpu-kit
+	$(PYTHON) $(KIT)/benches/cuda/run.py --out docs/benchmarks $(BENCH_ARGS)
 
 # ---- install: what is there already is not built again, so it works where root has no cargo
 

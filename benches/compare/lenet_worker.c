@@ -1,10 +1,11 @@
 /* Measures lenet for run.py: a command a line on stdin, an answer a line of JSON on stdout.
  *
- *   lenet_worker THREADS
+ *   lenet_worker THREADS [cpu|cuda [floats|bytes]]     what models compute on, and what train and predict are given
  *
- * worker.py describes the commands; only this worker knows `callers`, in which THREADS of the host
- * predict on one model that has no threads of its own, `peak`, what the CPU could do at best, and `info`. The Fashion-MNIST of `fit` is in the folder LENET_DATA. With LENET_ENGINE=candle in the
- * environment it is candle that is measured. */
+ * worker.py describes the commands. Only this worker knows `callers`, in which THREADS of the host predict on one
+ * model that has no threads of its own, `peak`, what the CPU could do at best, `first`, what it takes to make a model
+ * and to predict one image with it, and `info`. The Fashion-MNIST of `fit` and `epochs` is in the folder LENET_DATA.
+ * With LENET_ENGINE=candle in the environment it is candle that is measured. */
 #define _POSIX_C_SOURCE 200809L
 #include <inttypes.h>
 #include <math.h>
@@ -73,6 +74,13 @@ static void *allocate(size_t count, size_t size)
     return memory;
 }
 
+/* From the command line. */
+static struct {
+    uint32_t threads;
+    int32_t device;
+    bool bytes;
+} chosen;
+
 static double now(void)
 {
     struct timespec time;
@@ -85,7 +93,8 @@ static double now(void)
 struct bench {
     lenet_model *model;
     size_t batch, pixels, next;
-    float *images; /* BATCHES x batch x pixels */
+    float *floats;  /* BATCHES x batch x pixels; or instead */
+    uint8_t *bytes; /* the same */
     uint8_t *labels, *classes;
     float *probabilities;
 };
@@ -100,6 +109,7 @@ static lenet_model *create(const char *preset, uint32_t side, uint32_t threads)
     CHECK(lenet_options_init(&options, sizeof options, modern ? LENET_PRESET_MODERN : LENET_PRESET_CLASSIC));
     options.height = options.width = side;
     options.num_threads = threads;
+    options.device = chosen.device;
     CHECK(lenet_create(&options, &model));
     return model;
 }
@@ -117,14 +127,20 @@ static struct bench prepare(const char *preset, size_t batch, size_t batches, ui
         .model = create(preset, side, threads),
         .batch = batch,
         .pixels = pixels,
-        .images = allocate(count * pixels, sizeof(float)),
+        .floats = chosen.bytes ? NULL : allocate(count * pixels, sizeof(float)),
+        .bytes = chosen.bytes ? allocate(count * pixels, 1) : NULL,
         .labels = allocate(count, 1),
         .classes = allocate(batch, 1),
         .probabilities = allocate(batch * CLASSES, sizeof(float)),
     };
     uint32_t state = 1;
-    for (size_t i = 0; i < count * pixels; i++)
-        bench.images[i] = (float)draw(&state) / (float)(1 << 24);
+    for (size_t i = 0; i < count * pixels; i++) {
+        const uint32_t drawn = draw(&state); /* 24 bits */
+        if (chosen.bytes)
+            bench.bytes[i] = (uint8_t)(drawn >> 16);
+        else
+            bench.floats[i] = (float)drawn / (float)(1 << 24);
+    }
     for (size_t i = 0; i < count; i++)
         bench.labels[i] = (uint8_t)(draw(&state) % CLASSES);
     return bench;
@@ -133,7 +149,8 @@ static struct bench prepare(const char *preset, size_t batch, size_t batches, ui
 static void discard(struct bench *bench)
 {
     lenet_free(bench->model);
-    free(bench->images);
+    free(bench->floats);
+    free(bench->bytes);
     free(bench->labels);
     free(bench->classes);
     free(bench->probabilities);
@@ -142,14 +159,20 @@ static void discard(struct bench *bench)
 static void train_step(struct bench *bench)
 {
     const size_t first = bench->next++ % BATCHES * bench->batch;
+    const uint8_t *labels = bench->labels + first;
     float loss;
-    CHECK(lenet_train_batch(bench->model, bench->images + first * bench->pixels, bench->labels + first,
-                            bench->batch, &loss));
+    if (chosen.bytes)
+        CHECK(lenet_train_batch_u8(bench->model, bench->bytes + first * bench->pixels, labels, bench->batch, &loss));
+    else
+        CHECK(lenet_train_batch(bench->model, bench->floats + first * bench->pixels, labels, bench->batch, &loss));
 }
 
 static void predict_step(struct bench *bench)
 {
-    CHECK(lenet_predict(bench->model, bench->images, bench->batch, bench->classes, bench->probabilities));
+    if (chosen.bytes)
+        CHECK(lenet_predict_u8(bench->model, bench->bytes, bench->batch, bench->classes, bench->probabilities));
+    else
+        CHECK(lenet_predict(bench->model, bench->floats, bench->batch, bench->classes, bench->probabilities));
 }
 
 /* ---- the commands */
@@ -288,7 +311,7 @@ static struct timing fit_epoch(const lenet_dataset *dataset, const char *preset,
     return (struct timing){images, elapsed};
 }
 
-static void fit(const char *preset, uint32_t threads, double seconds)
+static lenet_dataset *fashion_mnist(void)
 {
     const char *folder = getenv("LENET_DATA");
     char images[4096], labels[4096];
@@ -299,10 +322,87 @@ static void fit(const char *preset, uint32_t threads, double seconds)
         exit(EXIT_FAILURE);
     lenet_dataset *dataset;
     CHECK(lenet_dataset_open(images, labels, &dataset));
+    return dataset;
+}
+
+static void fit(const char *preset, uint32_t threads, double seconds)
+{
+    lenet_dataset *dataset = fashion_mnist();
     fit_epoch(dataset, preset, threads, WARM_UP_SECONDS);
     const struct timing timing = fit_epoch(dataset, preset, threads, seconds);
     printf("{\"images\": %zu, \"seconds\": %.9f}\n", timing.count, timing.seconds);
     lenet_dataset_free(dataset);
+}
+
+/* The first images of Fashion-MNIST, which stay as they are, also where a GPU has a copy of them. */
+static const lenet_dataset *first_images(size_t count)
+{
+    static lenet_dataset *kept = NULL;
+    static size_t kept_count = 0;
+    if (kept != NULL && kept_count == count)
+        return kept;
+    lenet_dataset_free(kept);
+    lenet_dataset *all = fashion_mnist();
+    const size_t size = (size_t)FIT_SIDE * FIT_SIDE;
+    uint8_t *images = allocate(count * size, 1), *labels = allocate(count, 1);
+    CHECK(lenet_dataset_read(all, 0, count, images, labels));
+    lenet_dataset_free(all);
+    CHECK(lenet_dataset_from_memory(images, labels, count, FIT_SIDE, FIT_SIDE, &kept));
+    kept_count = count;
+    free(images);
+    free(labels);
+    return kept;
+}
+
+static int32_t read_loss(const lenet_progress *progress, void *user_data)
+{
+    *(double *)user_data += (double)progress->loss;
+    return 0;
+}
+
+/* Whole calls of lenet_fit(), of `epochs` each, until the seconds are over; one at least. A model that is kept has the
+ * images on its device and is warm, one that is not is new for each call and must bring them there. */
+static void epochs(const char *preset, size_t count, uint32_t batch, uint32_t epochs, bool progress, bool keep,
+                   double seconds)
+{
+    static lenet_model *kept = NULL;
+    static char kept_preset[16] = "";
+    const lenet_dataset *dataset = first_images(count);
+    lenet_fit_options options;
+    CHECK(lenet_fit_options_init(&options, sizeof options, LENET_PRESET_CLASSIC));
+    options.epochs = 1;
+    options.batch_size = batch;
+    if (kept == NULL || strcmp(kept_preset, preset) != 0) {
+        lenet_free(kept);
+        kept = create(preset, FIT_SIDE, chosen.threads);
+        strcpy(kept_preset, preset);
+    }
+    if (keep)
+        CHECK(lenet_fit(kept, dataset, NULL, &options, NULL, NULL));
+    options.epochs = epochs;
+    double spent = 0, losses = 0;
+    size_t images = 0;
+    do {
+        lenet_model *model = keep ? kept : create(preset, FIT_SIDE, chosen.threads);
+        const double start = now();
+        CHECK(lenet_fit(model, dataset, NULL, &options, progress ? read_loss : NULL, &losses));
+        spent += now() - start;
+        images += count * epochs;
+        if (!keep)
+            lenet_free(model);
+    } while (spent < seconds);
+    printf("{\"images\": %zu, \"seconds\": %.9f}\n", images, spent);
+}
+
+/* Says something new only in a process that had no model before. */
+static void first(const char *preset)
+{
+    const double start = now();
+    struct bench bench = prepare(preset, 1, 1, FIT_SIDE, chosen.threads);
+    const double made = now();
+    predict_step(&bench);
+    printf("{\"create_s\": %.6f, \"predict_s\": %.6f}\n", made - start, now() - made);
+    discard(&bench);
 }
 
 /* ---- the peak: nothing but multiply-adds in registers */
@@ -364,12 +464,20 @@ static void peak(uint32_t threads, double seconds)
 
 int main(int argc, char **argv)
 {
-    const long threads_given = argc == 2 ? strtol(argv[1], NULL, 10) : 0;
-    if (threads_given < 1 || threads_given > 1024)
-        fail("usage", "lenet_worker THREADS");
-    const uint32_t threads = (uint32_t)threads_given;
+    const long threads_given = argc >= 2 && argc <= 4 ? strtol(argv[1], NULL, 10) : 0;
+    const char *device = argc > 2 ? argv[2] : "cpu", *pixels = argc > 3 ? argv[3] : "floats";
+    const bool cuda = strcmp(device, "cuda") == 0, bytes = strcmp(pixels, "bytes") == 0;
+    if (threads_given < 1 || threads_given > 1024 || (!cuda && strcmp(device, "cpu") != 0) ||
+        (!bytes && strcmp(pixels, "floats") != 0))
+        fail("usage", "lenet_worker THREADS [cpu|cuda [floats|bytes]]");
+    const uint32_t threads = chosen.threads = (uint32_t)threads_given;
+    chosen.device = cuda ? LENET_DEVICE_CUDA : LENET_DEVICE_CPU;
+    chosen.bytes = bytes;
 
     char line[256], preset[16];
+    size_t count;
+    uint32_t rounds;
+    int progress, keep;
     size_t batch;
     uint32_t side;
     double seconds;
@@ -392,6 +500,11 @@ int main(int argc, char **argv)
             discard(&bench);
         } else if (sscanf(line, "fit %15s %lf", preset, &seconds) == 2) {
             fit(preset, threads, seconds);
+        } else if (sscanf(line, "epochs %15s %zu %zu %" SCNu32 " %d %d %lf", preset, &count, &batch, &rounds,
+                          &progress, &keep, &seconds) == 7) {
+            epochs(preset, count, (uint32_t)batch, rounds, progress != 0, keep != 0, seconds);
+        } else if (sscanf(line, "first %15s", preset) == 1) {
+            first(preset);
         } else if (sscanf(line, "peak %lf", &seconds) == 1) {
             peak(threads, seconds);
         } else if (strcmp(line, "ready\n") == 0) {

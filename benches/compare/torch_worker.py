@@ -4,21 +4,18 @@ What PyTorch can do in several ways, here memory formats and pixel types, is tri
 """
 
 import functools
-import gzip
 import itertools
-import os
 import sys
-from pathlib import Path
 from time import perf_counter
 
-import numpy as np
 import torch
+import torch_lenet
 from torch import nn
-
+from torch_lenet import CLASSES, fashion_mnist, network
 from worker import BATCHES, Unavailable, batches, fastest, serve, single_images
 
 MODE, THREADS = sys.argv[1], int(sys.argv[2])
-CLASSES, FIT_BATCH = 10, 256
+FIT_BATCH = 256
 FORMATS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
 torch.set_num_threads(THREADS)
 
@@ -27,22 +24,10 @@ def compiled(function):
     return torch.compile(function, dynamic=False) if MODE == "compile" else function
 
 
-def network(preset, side, memory_format):
-    activation, pooling = {"classic": (nn.Sigmoid, nn.AvgPool2d), "modern": (nn.ReLU, nn.MaxPool2d)}[preset]
-    features = 16 * ((side // 2 - 4) // 2) ** 2
-    layers = [nn.Conv2d(1, 6, 5, padding=2), activation(), pooling(2)]
-    layers += [nn.Conv2d(6, 16, 5), activation(), pooling(2), nn.Flatten()]
-    layers += [nn.Linear(features, 120), activation(), nn.Linear(120, 84), activation(), nn.Linear(84, CLASSES)]
-    return nn.Sequential(*layers).to(memory_format=memory_format)
-
-
 def training_step(preset, side, memory_format):
     """A function of images and labels that makes a step, as lenet_train_batch does, and returns loss and logits."""
-    model = network(preset, side, memory_format)
-    if preset == "classic":
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.9)
-    else:
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
+    model = network(preset, side).to(memory_format=memory_format)
+    optimizer = torch_lenet.optimizer(preset, model.parameters())
 
     @compiled
     def forward(images, labels):
@@ -60,7 +45,7 @@ def training_step(preset, side, memory_format):
 
 
 def prediction_step(preset, side, memory_format, images):
-    model = network(preset, side, memory_format).eval()
+    model = network(preset, side).to(memory_format=memory_format).eval()
 
     @compiled
     def forward(images):
@@ -103,16 +88,11 @@ def predictor(preset, batch, side):
     return chosen({name: prediction_step(preset, side, value, images) for name, value in FORMATS.items()})
 
 
-def read_idx(name, header):
-    path = Path(os.environ["LENET_DATA"], f"{name}-ubyte")
-    content = path.read_bytes() if path.exists() else gzip.decompress(path.with_name(path.name + ".gz").read_bytes())
-    return torch.from_numpy(np.frombuffer(content, np.uint8, offset=header).copy())
-
-
 @functools.cache
 def fitter(preset):
     """The number of images, the fastest way's name, and its function of the indices of a batch."""
-    images, labels = read_idx("train-images-idx3", 16).view(-1, 1, 28, 28), read_idx("train-labels-idx1", 8).long()
+    images, labels = fashion_mnist()
+    images = images.view(-1, 1, 28, 28)
     floats = images.float() / 255
     pixels = {"bytes": lambda batch: images[batch].float().div_(255), "floats": lambda batch: floats[batch]}
 

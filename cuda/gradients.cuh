@@ -1,0 +1,234 @@
+// The end of a step, by the whole grid: the gradients of the fully connected layers as products over the batch, the sums of all
+// biases' gradients and of the blocks' shares of the convolutions', and the update of each parameter behind its gradient. Every sum
+// has an order that depends on nothing but the batch and, of the convolutions, the number of groups.
+#pragma once
+
+#include "optimizers.cuh"
+#include "products.cuh"
+#include "workspace.cuh"
+
+// What becomes of a gradient.
+struct Update {
+    const float *now;
+    float *next;     // or NULL
+    float *gradient; // or NULL
+    Rule rule;
+    Rates rates;
+    int parameters;
+
+    DEVICE Weight load(int i) const { return next != nullptr ? load_weight(rule, now, parameters, i) : Weight{0.0f, 0.0f, 0.0f}; }
+
+    // Whether all that comes out is finite.
+    DEVICE bool apply(int i, const Weight &weight, float of_parameter) const {
+        if (gradient != nullptr) {
+            gradient[i] = of_parameter;
+        }
+        if (next == nullptr) {
+            return finite(of_parameter);
+        }
+        const Weight after = stepped(rule, rates, weight, of_parameter);
+        store_weight(rule, next, parameters, i, after);
+        return finite(after);
+    }
+};
+
+// A matrix in the workspace, a row an image.
+struct Rows {
+    const float *first;
+    int row;     // floats from row to row
+    int columns; // of which there are so many
+};
+
+// A tile (32, 16) of gradients^T inputs, from row `m` and column `n` of a weight (gradients.columns, inputs.columns) that begins at
+// parameter `offset`. The warps share the images, eight a step. `images` is a multiple of 8; of those that the batch does not have the
+// gradients are zero.
+template <class Shape>
+DEVICE bool weights_tile(const Shared<Shape> &shared, const Update &update, const Rows &gradients, const Rows &inputs, int m, int n,
+                         int images, int offset) {
+    const Thread self = this_thread();
+    const float *left[2][2], *right[2];
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+#pragma unroll
+        for (int j = 0; j < 2; j++) {
+            left[i][j] = gradients.first + self.place * gradients.row + min(m + i * 16 + j * 8 + self.group, gradients.columns - 1);
+        }
+        right[i] = inputs.first + self.place * inputs.row + min(n + i * 8 + self.group, inputs.columns - 1);
+    }
+    // The two parameters that this thread will finish.
+    int parameter[2];
+    Weight weight[2];
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const int element = self.index + i * THREADS, tile = element / 128, in_tile = element / 32 % 4, lane = element % 32;
+        const int row = m + tile / 2 * 16 + lane / 4 + in_tile / 2 * 8, column = n + tile % 2 * 8 + lane % 4 * 2 + in_tile % 2;
+        parameter[i] = row < gradients.columns && column < inputs.columns ? offset + row * inputs.columns + column : -1;
+        weight[i] = parameter[i] >= 0 ? update.load(parameter[i]) : Weight{0.0f, 0.0f, 0.0f};
+    }
+    const int steps = images / 8;
+    float sums[2][2][4] = {};
+    for (int first = self.warp; first < steps; first += 4 * WARPS) {
+        constexpr int AT_ONCE = 4;
+        float a[AT_ONCE][2][4], b[AT_ONCE][2][2];
+#pragma unroll
+        for (int u = 0; u < AT_ONCE; u++) {
+            const int step = min(first + u * WARPS, steps - 1);
+            const int64_t at_left = static_cast<int64_t>(step) * 8 * gradients.row, at_right = static_cast<int64_t>(step) * 8 * inputs.row;
+#pragma unroll
+            for (int i = 0; i < 2; i++) {
+                a[u][i][0] = left[i][0][at_left];
+                a[u][i][1] = left[i][1][at_left];
+                a[u][i][2] = left[i][0][at_left + 4 * gradients.row];
+                a[u][i][3] = left[i][1][at_left + 4 * gradients.row];
+                b[u][i][0] = right[i][at_right];
+                b[u][i][1] = right[i][at_right + 4 * inputs.row];
+            }
+        }
+        Tile of_steps[2][2];
+#pragma unroll
+        for (int u = 0; u < AT_ONCE; u++) {
+            if (first + u * WARPS < steps) {
+                const Right b0(b[u][0][0], b[u][0][1]), b1(b[u][1][0], b[u][1][1]);
+#pragma unroll
+                for (int i = 0; i < 2; i++) {
+                    const Left of_a(a[u][i][0], a[u][i][1], a[u][i][2], a[u][i][3]);
+                    of_steps[i][0].add(of_a, b0);
+                    of_steps[i][1].add(of_a, b1);
+                }
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < 16; i++) {
+            sums[i / 8][i / 4 % 2][i % 4] += of_steps[i / 8][i / 4 % 2][i % 4];
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < 16; i++) {
+        shared.tile_sums()[self.warp * 512 + i * 32 + self.lane] = sums[i / 8][i / 4 % 2][i % 4];
+    }
+    block_barrier();
+    bool all_finite = true;
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        float sum = 0;
+#pragma unroll
+        for (int warp = 0; warp < WARPS; warp++) {
+            sum += shared.tile_sums()[warp * 512 + self.index + i * THREADS];
+        }
+        if (parameter[i] >= 0) {
+            all_finite &= update.apply(parameter[i], weight[i], sum);
+        }
+    }
+    block_barrier();
+    return all_finite;
+}
+
+// Sums of 32 columns over all rows, from column `first`; they are the gradients of parameters from `offset + first`.
+template <class Shape>
+DEVICE bool column_sums(const Shared<Shape> &shared, const Update &update, const Rows &matrix, int rows, int first, int offset) {
+    const Thread self = this_thread();
+    const int column = first + self.lane;
+    float sum = 0;
+    if (column < matrix.columns) {
+#pragma unroll 16
+        for (int row = self.warp; row < rows; row += WARPS) {
+            sum += matrix.first[static_cast<int64_t>(row) * matrix.row + column];
+        }
+    }
+    shared.tile_sums()[self.index] = sum;
+    block_barrier();
+    bool all_finite = true;
+    if (self.warp == 0 && column < matrix.columns) {
+        const Weight weight = update.load(offset + column);
+        float all = 0;
+#pragma unroll
+        for (int warp = 0; warp < WARPS; warp++) {
+            all += shared.tile_sums()[warp * 32 + self.lane];
+        }
+        all_finite = update.apply(offset + column, weight, all);
+    }
+    block_barrier();
+    return all_finite;
+}
+
+// The mean loss and the count of correct images, in f64: an f32 holds neither to its last place.
+template <class Shape> DEVICE void sum_losses(const Shared<Shape> &shared, const float *losses, int images, StepResult *result) {
+    const Thread self = this_thread();
+    double loss = 0, correct = 0;
+    for (int i = self.index; i < images; i += THREADS) {
+        const float2 of_image = load2(losses + 2 * i);
+        loss += static_cast<double>(of_image.x);
+        correct += static_cast<double>(of_image.y);
+    }
+#pragma unroll
+    for (int lanes = 16; lanes > 0; lanes /= 2) {
+        loss += shuffle_xor(loss, lanes);
+        correct += shuffle_xor(correct, lanes);
+    }
+    double *sums = reinterpret_cast<double *>(shared.tile_sums());
+    if (self.lane == 0) {
+        sums[2 * self.warp] = loss;
+        sums[2 * self.warp + 1] = correct;
+    }
+    block_barrier();
+    if (self.index == 0) {
+        loss = correct = 0;
+        for (int warp = 0; warp < WARPS; warp++) {
+            loss += sums[2 * warp];
+            correct += sums[2 * warp + 1];
+        }
+        *result = {loss / images, static_cast<uint32_t>(correct), static_cast<uint32_t>(images)};
+    }
+    block_barrier();
+}
+
+DEVICE int tiles(int n, int size) {
+    return (n + size - 1) / size;
+}
+
+// All of it: tasks that the blocks take turns in. `blocks` have a share of the convolutions' gradient. Whether what this thread
+// computed is finite.
+template <class Shape>
+DEVICE bool finish_step(const Shape &shape, const Shared<Shape> &shared, const TrainWorkspace<Shape> &work, const Update &update,
+                        int images, int blocks, StepResult *result, bool &loss_finite) {
+    const Rows features = {work.features(), shape.features(), shape.features()}, fc1 = {work.fc1(), FC1, FC1}, fc2 = {work.fc2(), FC2, FC2};
+    const Rows of_fc1 = {work.fc1_gradient(), FC1, FC1}, of_fc2 = {work.fc2_gradient(), FC2, FC2};
+    const Rows of_fc3 = {work.fc3_gradient(), shape.class_row(), shape.classes()};
+    const Rows of_convolutions = {work.slots(), CONVOLUTION_SLOT, CONVOLUTION_PARAMETERS};
+    const int fc1_tiles = tiles(FC1, 32) * tiles(shape.features(), 16), fc2_tiles = tiles(FC2, 32) * tiles(FC1, 16);
+    const int fc3_tiles = tiles(shape.classes(), 32) * tiles(FC2, 16);
+    const int eights = (images + 7) / 8 * 8;
+
+    bool all_finite = true;
+    const auto products = [&](int task, const Rows &gradients, const Rows &inputs, int offset) {
+        const int columns = tiles(inputs.columns, 16);
+        all_finite &= weights_tile(shared, update, gradients, inputs, task / columns * 32, task % columns * 16, eights, offset);
+    };
+    int from = 0; // number of the first task of a kind
+    const auto mine = [&](int count, const auto &work_on) {
+        const int grid = static_cast<int>(block_count()), block = static_cast<int>(block_index());
+        // The first of this block's tasks block, block + grid, ... that is not before `from`.
+        const int skipped = from > block ? (from - block + grid - 1) / grid : 0;
+        for (int task = block + skipped * grid - from; task < count; task += grid) {
+            work_on(task);
+        }
+        from += count;
+    };
+    mine(fc1_tiles, [&](int task) { products(task, of_fc1, features, Shape::FC1_WEIGHT); });
+    mine(fc2_tiles, [&](int task) { products(task, of_fc2, fc1, shape.fc2_weight()); });
+    mine(fc3_tiles, [&](int task) { products(task, of_fc3, fc2, shape.fc3_weight()); });
+    const auto sums = [&](const Rows &matrix, int rows, int offset) {
+        mine(tiles(matrix.columns, 32), [&](int task) { all_finite &= column_sums(shared, update, matrix, rows, task * 32, offset); });
+    };
+    sums(of_convolutions, blocks, 0);
+    sums(of_fc1, images, shape.fc1_bias());
+    sums(of_fc2, images, shape.fc2_bias());
+    sums(of_fc3, images, shape.fc3_bias());
+    mine(1, [&](int) {
+        sum_losses(shared, work.losses(), images, result);
+        if (thread_index() == 0) {
+            loss_finite = fabs(result->loss) <= 1.7976931348623157e308;
+        }
+    });
+    return all_finite;
+}

@@ -11,25 +11,36 @@
 constexpr int FC1_BLOCKS = FC1 / 8;
 
 // This thread's weights of a warp's first steps, and the bias of the output that it will finish: asked for before the group waits.
+// These loads, and the others here, have no conditions: who has nothing to do reads what another one does. They are on their way
+// together, and no register keeps an older value.
 template <class Shape> struct Fc1Weights {
     float2 of_step[Shape::FC1_STEPS];
     float bias;
 };
 
-template <class Shape> DEVICE bool fc1_has_step(const Shape &shape, int warp, int i) {
+// Whether step i of this warp is one; its number, or the last one's. For most i the compiler knows.
+template <class Shape> DEVICE bool fc1_is_step(const Shape &shape, int warp, int i) {
     const int steps = shape.features() / 8;
-    return 8 * i + 7 < steps || warp + 8 * i < steps; // the first is known to the compiler
+    return WARPS * i + WARPS <= steps || warp + WARPS * i < steps;
+}
+template <class Shape> DEVICE int fc1_step(const Shape &shape, int warp, int i) {
+    const int steps = shape.features() / 8;
+    return WARPS * i + WARPS <= steps ? warp + WARPS * i : min(warp + WARPS * i, steps - 1);
 }
 
-// Steps from..from + FC1_STEPS of this warp.
+// Steps from..from + FC1_STEPS of this warp, of a row of features.
 template <class Shape> DEVICE void fc1_load(const Shape &shape, int from, const float *row, float2 (&of_step)[Shape::FC1_STEPS]) {
     const Thread self = this_thread();
 #pragma unroll
     for (int i = 0; i < Shape::FC1_STEPS; i++) {
-        if (fc1_has_step(shape, self.warp, from + i)) {
-            of_step[i] = load2(row + (from + i) * 64 + self.warp * 8 + 2 * self.place);
-        }
+        of_step[i] = load2(row + fc1_step(shape, self.warp, from + i) * 8 + 2 * self.place);
     }
+}
+
+// The row of fc1's weights that this thread multiplies with; of the block that has no outputs, of another one.
+template <class Shape> DEVICE const float *fc1_row(const Shape &shape, const float *parameters) {
+    const int block = min(static_cast<int>(block_index()) % GROUP, FC1_BLOCKS - 1);
+    return parameters + Shape::FC1_WEIGHT + (8 * block + this_thread().group) * shape.features();
 }
 
 // Which of the tile (16, 8) element i of a lane is.
@@ -40,17 +51,11 @@ DEVICE int tile_column(int i, int lane) {
     return lane % 4 * 2 + i % 2;
 }
 
-template <class Shape> DEVICE Fc1Weights<Shape> fc1_weights(const Shape &shape, const float *parameters) {
-    Fc1Weights<Shape> weights;
+template <class Shape> DEVICE void fc1_load_weights(const Shape &shape, const float *parameters, Fc1Weights<Shape> &weights) {
     const Thread self = this_thread();
-    const int block = static_cast<int>(block_index()) % GROUP;
-    if (block < FC1_BLOCKS) {
-        fc1_load(shape, 0, parameters + Shape::FC1_WEIGHT + (8 * block + self.group) * shape.features(), weights.of_step);
-        if (self.index < 128) {
-            weights.bias = parameters[shape.fc1_bias() + 8 * block + tile_column(self.warp, self.lane)];
-        }
-    }
-    return weights;
+    const int block = min(static_cast<int>(block_index()) % GROUP, FC1_BLOCKS - 1);
+    fc1_load(shape, 0, fc1_row(shape, parameters), weights.of_step);
+    weights.bias = parameters[shape.fc1_bias() + 8 * block + tile_column(self.warp % 4, self.lane)];
 }
 
 // `features` and `outputs` are the group's 16 rows.
@@ -67,11 +72,11 @@ DEVICE void fc1_forward(const Shape &shape, const Shared<Shape> &shared, Fc1Weig
             fc1_load(shape, from, features + self.group * shape.features(), inputs0);
             fc1_load(shape, from, features + (self.group + 8) * shape.features(), inputs1);
             if (from > 0) {
-                fc1_load(shape, from, parameters + Shape::FC1_WEIGHT + (8 * block + self.group) * shape.features(), weights.of_step);
+                fc1_load(shape, from, fc1_row(shape, parameters), weights.of_step);
             }
 #pragma unroll
             for (int i = 0; i < Shape::FC1_STEPS; i++) {
-                if (fc1_has_step(shape, self.warp, from + i)) {
+                if (fc1_is_step(shape, self.warp, from + i)) {
                     const Left a(inputs0[i].x, inputs1[i].x, inputs0[i].y, inputs1[i].y);
                     const Right b(weights.of_step[i].x, weights.of_step[i].y);
                     sums.add(a, b);
@@ -172,20 +177,12 @@ template <class Shape> DEVICE void fc3_forward(const Shape &shape, const Shared<
     }
 }
 
-// What an image tells of itself.
-struct Verdict {
-    float loss;
-    bool correct;
-};
-
-// Softmax cross-entropy and its gradient, (p - onehot(label)) * share. By one warp; the verdict is the same in all lanes.
-//
-// The probabilities are 1 for the largest logit and exp(x - largest) for the others, over their sum: so a loss close to 0 is
-// log1p of small numbers, and loses nothing.
-template <class Shape> DEVICE Verdict softmax(const Shape &shape, const Shared<Shape> &shared, int label, float share, float *gradient) {
+// The gradient of softmax cross-entropy, (p - onehot(label)) * share. By one warp; what it found is the same in all lanes.
+template <class Shape>
+DEVICE Largest softmax_gradient(const Shape &shape, const Shared<Shape> &shared, int label, float share, float *gradient) {
     const Thread self = this_thread();
     float largest = -INFINITY;
-    int first = shape.classes(); // of the largest logits; none if there is no number among them
+    int first = shape.classes(); // none, if there is no number among them
 #pragma unroll
     for (int i = 0; i < Shape::CLASSES_OF_LANE; i++) {
         const int output = self.lane + 32 * i;
@@ -195,7 +192,7 @@ template <class Shape> DEVICE Verdict softmax(const Shape &shape, const Shared<S
         }
     }
 #pragma unroll
-    for (int lanes = 16; lanes > 0; lanes /= 2) {
+    for (int lanes = Shape::LANES_WITH_CLASSES / 2; lanes > 0; lanes /= 2) {
         const float other = shuffle_xor(largest, lanes);
         const int other_first = shuffle_xor(first, lanes);
         if (other > largest || (other == largest && other_first < first)) {
@@ -211,7 +208,7 @@ template <class Shape> DEVICE Verdict softmax(const Shape &shape, const Shared<S
         others += output == first ? 0.0f : power[i];
     }
 #pragma unroll
-    for (int lanes = 16; lanes > 0; lanes /= 2) {
+    for (int lanes = Shape::LANES_WITH_CLASSES / 2; lanes > 0; lanes /= 2) {
         others += shuffle_xor(others, lanes);
     }
 #pragma unroll
@@ -223,7 +220,12 @@ template <class Shape> DEVICE Verdict softmax(const Shape &shape, const Shared<S
             gradient[output] = of_output;
         }
     }
-    return {log1pf(others) + (largest - shared.logits()[label]), first == label};
+    return {largest, others, first};
+}
+
+// A loss close to 0 is log1p of small numbers, and loses nothing.
+DEVICE float cross_entropy(const Largest &largest, float logit_of_label) {
+    return log1pf(largest.others) + (largest.logit - logit_of_label);
 }
 
 // (classes) -> (84): the gradient before fc2's activation.
@@ -278,24 +280,24 @@ template <class Shape> DEVICE int fc1_back_tile(const Shape &, int first) {
     return first + static_cast<int>(block_index()) % GROUP + GROUP * (this_thread().warp / 2);
 }
 
+// Outputs of fc1, of step i of a warp: the first, or of the step that the second warp does not have, others.
+DEVICE int fc1_back_output(int i, int half) {
+    return (i < 7 || half == 0 ? 8 * i : 0) + half * 64;
+}
+
 template <class Shape> DEVICE void fc1_back_load(const Shape &shape, const float *parameters, int tile, Fc1BackWeights &weights) {
     const Thread self = this_thread();
-    if (tile < shape.features() / 8) {
-        const int half = self.warp % 2;
-        const float *at = parameters + Shape::FC1_WEIGHT + (half * 64 + 2 * self.place) * shape.features() + tile * 8 + self.group;
+    const int half = self.warp % 2, column = min(tile, shape.features() / 8 - 1) * 8 + self.group;
 #pragma unroll
-        for (int i = 0; i < FC1_BACK_STEPS; i++) {
-            if (i < 7 || half == 0) {
-                weights.of_step[i] = {at[i * 8 * shape.features()], at[(i * 8 + 1) * shape.features()]};
-            }
-        }
+    for (int i = 0; i < FC1_BACK_STEPS; i++) {
+        const int output = fc1_back_output(i, half) + 2 * self.place;
+        const float *at = parameters + Shape::FC1_WEIGHT + output * shape.features() + column;
+        weights.of_step[i] = {at[0], at[shape.features()]};
     }
 }
 
-template <class Shape> DEVICE Fc1BackWeights fc1_back_weights(const Shape &shape, const float *parameters) {
-    Fc1BackWeights weights;
+template <class Shape> DEVICE void fc1_back_load_weights(const Shape &shape, const float *parameters, Fc1BackWeights &weights) {
     fc1_back_load(shape, parameters, fc1_back_tile(shape, 0), weights);
-    return weights;
 }
 
 // `gradient` (16, 120) and `features_gradient` (16, 400) are the group's rows.
@@ -311,14 +313,12 @@ DEVICE void fc1_backward(const Shape &shape, const Shared<Shape> &shared, Fc1Bac
             fc1_back_load(shape, parameters, tile, weights);
         }
         if (tile < tiles) {
-            const float *row0 = gradient + self.group * FC1 + half * 64 + 2 * self.place, *row1 = row0 + 8 * FC1;
+            const float *row0 = gradient + self.group * FC1 + 2 * self.place, *row1 = row0 + 8 * FC1;
             float2 inputs0[FC1_BACK_STEPS], inputs1[FC1_BACK_STEPS];
 #pragma unroll
             for (int i = 0; i < FC1_BACK_STEPS; i++) {
-                if (i < 7 || half == 0) {
-                    inputs0[i] = load2(row0 + 8 * i);
-                    inputs1[i] = load2(row1 + 8 * i);
-                }
+                inputs0[i] = load2(row0 + fc1_back_output(i, half));
+                inputs1[i] = load2(row1 + fc1_back_output(i, half));
             }
             Tile sums;
 #pragma unroll

@@ -32,6 +32,10 @@ struct Update {
     }
 };
 
+DEVICE int tiles(int n, int size) {
+    return (n + size - 1) / size;
+}
+
 // A matrix in the workspace, a row an image.
 struct Rows {
     const float *first;
@@ -40,20 +44,31 @@ struct Rows {
 };
 
 // A tile (32, 16) of gradients^T inputs, from row `m` and column `n` of a weight (gradients.columns, inputs.columns) that begins at
-// parameter `offset`. The warps share the images, eight a step. `images` is a multiple of 8; of those that the batch does not have the
-// gradients are zero.
+// parameter `offset`.
+struct Product {
+    Rows gradients, inputs;
+    int offset, m, n;
+
+    DEVICE Product(const Rows &gradients, const Rows &inputs, int offset, int tile)
+        : gradients(gradients), inputs(inputs), offset(offset), m(tile / tiles(inputs.columns, 16) * 32),
+          n(tile % tiles(inputs.columns, 16) * 16) {}
+};
+
+// The warps share the images, eight a step. `images` is a multiple of 8; of those that the batch does not have the gradients are zero.
 template <class Shape>
-DEVICE bool weights_tile(const Shared<Shape> &shared, const Update &update, const Rows &gradients, const Rows &inputs, int m, int n,
-                         int images, int offset) {
+DEVICE bool weights_tile(const Shared<Shape> &shared, const Update &update, const Product &product, int images) {
     const Thread self = this_thread();
-    const float *left[2][2], *right[2];
+    const Rows &gradients = product.gradients, &inputs = product.inputs;
+    const int m = product.m, n = product.n, offset = product.offset;
+    // Of this thread's elements from the first of eight images.
+    int left[2][2], right[2];
 #pragma unroll
     for (int i = 0; i < 2; i++) {
 #pragma unroll
         for (int j = 0; j < 2; j++) {
-            left[i][j] = gradients.first + self.place * gradients.row + min(m + i * 16 + j * 8 + self.group, gradients.columns - 1);
+            left[i][j] = self.place * gradients.row + min(m + i * 16 + j * 8 + self.group, gradients.columns - 1);
         }
-        right[i] = inputs.first + self.place * inputs.row + min(n + i * 8 + self.group, inputs.columns - 1);
+        right[i] = self.place * inputs.row + min(n + i * 8 + self.group, inputs.columns - 1);
     }
     // The two parameters that this thread will finish.
     int parameter[2];
@@ -73,18 +88,19 @@ DEVICE bool weights_tile(const Shared<Shape> &shared, const Update &update, cons
 #pragma unroll
         for (int u = 0; u < AT_ONCE; u++) {
             const int step = min(first + u * WARPS, steps - 1);
-            const int64_t at_left = static_cast<int64_t>(step) * 8 * gradients.row, at_right = static_cast<int64_t>(step) * 8 * inputs.row;
+            const float *of_gradients = gradients.first + static_cast<int64_t>(step) * 8 * gradients.row;
+            const float *of_inputs = inputs.first + static_cast<int64_t>(step) * 8 * inputs.row;
 #pragma unroll
             for (int i = 0; i < 2; i++) {
-                a[u][i][0] = left[i][0][at_left];
-                a[u][i][1] = left[i][1][at_left];
-                a[u][i][2] = left[i][0][at_left + 4 * gradients.row];
-                a[u][i][3] = left[i][1][at_left + 4 * gradients.row];
-                b[u][i][0] = right[i][at_right];
-                b[u][i][1] = right[i][at_right + 4 * inputs.row];
+                a[u][i][0] = of_gradients[left[i][0]];
+                a[u][i][1] = of_gradients[left[i][1]];
+                a[u][i][2] = of_gradients[left[i][0] + 4 * gradients.row];
+                a[u][i][3] = of_gradients[left[i][1] + 4 * gradients.row];
+                b[u][i][0] = of_inputs[right[i]];
+                b[u][i][1] = of_inputs[right[i] + 4 * inputs.row];
             }
         }
-        Tile of_steps[2][2];
+        ShortTile of_steps[2][2];
 #pragma unroll
         for (int u = 0; u < AT_ONCE; u++) {
             if (first + u * WARPS < steps) {
@@ -151,8 +167,8 @@ DEVICE bool column_sums(const Shared<Shape> &shared, const Update &update, const
     return all_finite;
 }
 
-// The mean loss and the count of correct images, in f64: an f32 holds neither to its last place.
-template <class Shape> DEVICE void sum_losses(const Shared<Shape> &shared, const float *losses, int images, StepResult *result) {
+// The mean loss and the count of correct images, in f64: an f32 holds neither to its last place. Whether the loss is finite.
+template <class Shape> DEVICE bool sum_losses(const Shared<Shape> &shared, const float *losses, int images, StepResult *result) {
     const Thread self = this_thread();
     double loss = 0, correct = 0;
     for (int i = self.index; i < images; i += THREADS) {
@@ -171,6 +187,7 @@ template <class Shape> DEVICE void sum_losses(const Shared<Shape> &shared, const
         sums[2 * self.warp + 1] = correct;
     }
     block_barrier();
+    bool loss_finite = true;
     if (self.index == 0) {
         loss = correct = 0;
         for (int warp = 0; warp < WARPS; warp++) {
@@ -178,57 +195,83 @@ template <class Shape> DEVICE void sum_losses(const Shared<Shape> &shared, const
             correct += sums[2 * warp + 1];
         }
         *result = {loss / images, static_cast<uint32_t>(correct), static_cast<uint32_t>(images)};
+        loss_finite = fabs(loss) <= 1.7976931348623157e308;
     }
     block_barrier();
+    return loss_finite;
 }
 
-DEVICE int tiles(int n, int size) {
-    return (n + size - 1) / size;
-}
+// Sums of columns that are gradients of parameters from `offset`; from column `first`.
+struct Sums {
+    Rows matrix;
+    int rows, offset, first;
+};
 
-// All of it: tasks that the blocks take turns in. `blocks` have a share of the convolutions' gradient. Whether what this thread
-// computed is finite.
+// All that a step ends with, cut into tasks.
+template <class Shape> struct StepEnd {
+    const Shape &shape;
+    const TrainWorkspace<Shape> &work;
+    int images;
+    int blocks; // that have a share of the convolutions' gradient
+
+    DEVICE int fc1_tiles() const { return tiles(FC1, 32) * tiles(shape.features(), 16); }
+    DEVICE int fc2_tiles() const { return tiles(FC2, 32) * tiles(FC1, 16); }
+    DEVICE int fc3_tiles() const { return tiles(shape.classes(), 32) * tiles(FC2, 16); }
+    DEVICE int products() const { return fc1_tiles() + fc2_tiles() + fc3_tiles(); }
+    DEVICE int sums() const {
+        return tiles(CONVOLUTION_PARAMETERS, 32) + tiles(FC1, 32) + tiles(FC2, 32) + tiles(shape.classes(), 32);
+    }
+
+    DEVICE Rows of_fc1() const { return {work.fc1_gradient(), FC1, FC1}; }
+    DEVICE Rows of_fc2() const { return {work.fc2_gradient(), FC2, FC2}; }
+    DEVICE Rows of_fc3() const { return {work.fc3_gradient(), shape.class_row(), shape.classes()}; }
+
+    DEVICE Product product(int task) const {
+        if (task < fc1_tiles()) {
+            return {of_fc1(), {work.features(), shape.features(), shape.features()}, Shape::FC1_WEIGHT, task};
+        }
+        task -= fc1_tiles();
+        if (task < fc2_tiles()) {
+            return {of_fc2(), {work.fc1(), FC1, FC1}, shape.fc2_weight(), task};
+        }
+        return {of_fc3(), {work.fc2(), FC2, FC2}, shape.fc3_weight(), task - fc2_tiles()};
+    }
+
+    DEVICE Sums sum(int task) const {
+        int first = task * 32;
+        if (first < CONVOLUTION_PARAMETERS) {
+            return {{work.slots(), CONVOLUTION_SLOT, CONVOLUTION_PARAMETERS}, blocks, 0, first};
+        }
+        first -= rounded_up(CONVOLUTION_PARAMETERS, 32);
+        if (first < FC1) {
+            return {of_fc1(), images, shape.fc1_bias(), first};
+        }
+        first -= rounded_up(FC1, 32);
+        if (first < FC2) {
+            return {of_fc2(), images, shape.fc2_bias(), first};
+        }
+        return {of_fc3(), images, shape.fc3_bias(), first - static_cast<int>(rounded_up(FC2, 32))};
+    }
+};
+
+struct Finite {
+    bool loss = true, results = true;
+};
+
+// The blocks take turns in the tasks of a step's end. Whether what this thread computed is finite.
 template <class Shape>
-DEVICE bool finish_step(const Shape &shape, const Shared<Shape> &shared, const TrainWorkspace<Shape> &work, const Update &update,
-                        int images, int blocks, StepResult *result, bool &loss_finite) {
-    const Rows features = {work.features(), shape.features(), shape.features()}, fc1 = {work.fc1(), FC1, FC1}, fc2 = {work.fc2(), FC2, FC2};
-    const Rows of_fc1 = {work.fc1_gradient(), FC1, FC1}, of_fc2 = {work.fc2_gradient(), FC2, FC2};
-    const Rows of_fc3 = {work.fc3_gradient(), shape.class_row(), shape.classes()};
-    const Rows of_convolutions = {work.slots(), CONVOLUTION_SLOT, CONVOLUTION_PARAMETERS};
-    const int fc1_tiles = tiles(FC1, 32) * tiles(shape.features(), 16), fc2_tiles = tiles(FC2, 32) * tiles(FC1, 16);
-    const int fc3_tiles = tiles(shape.classes(), 32) * tiles(FC2, 16);
-    const int eights = (images + 7) / 8 * 8;
-
-    bool all_finite = true;
-    const auto products = [&](int task, const Rows &gradients, const Rows &inputs, int offset) {
-        const int columns = tiles(inputs.columns, 16);
-        all_finite &= weights_tile(shared, update, gradients, inputs, task / columns * 32, task % columns * 16, eights, offset);
-    };
-    int from = 0; // number of the first task of a kind
-    const auto mine = [&](int count, const auto &work_on) {
-        const int grid = static_cast<int>(block_count()), block = static_cast<int>(block_index());
-        // The first of this block's tasks block, block + grid, ... that is not before `from`.
-        const int skipped = from > block ? (from - block + grid - 1) / grid : 0;
-        for (int task = block + skipped * grid - from; task < count; task += grid) {
-            work_on(task);
+DEVICE Finite finish_step(const Shared<Shape> &shared, const StepEnd<Shape> &end, const Update &update, StepResult *result) {
+    Finite finite;
+    const int products = end.products(), sums = end.sums();
+    for (int task = static_cast<int>(block_index()); task <= products + sums; task += static_cast<int>(block_count())) {
+        if (task < products) {
+            finite.results &= weights_tile(shared, update, end.product(task), (end.images + 7) / 8 * 8);
+        } else if (task < products + sums) {
+            const Sums of = end.sum(task - products);
+            finite.results &= column_sums(shared, update, of.matrix, of.rows, of.first, of.offset);
+        } else {
+            finite.loss &= sum_losses(shared, end.work.losses(), end.images, result);
         }
-        from += count;
-    };
-    mine(fc1_tiles, [&](int task) { products(task, of_fc1, features, Shape::FC1_WEIGHT); });
-    mine(fc2_tiles, [&](int task) { products(task, of_fc2, fc1, shape.fc2_weight()); });
-    mine(fc3_tiles, [&](int task) { products(task, of_fc3, fc2, shape.fc3_weight()); });
-    const auto sums = [&](const Rows &matrix, int rows, int offset) {
-        mine(tiles(matrix.columns, 32), [&](int task) { all_finite &= column_sums(shared, update, matrix, rows, task * 32, offset); });
-    };
-    sums(of_convolutions, blocks, 0);
-    sums(of_fc1, images, shape.fc1_bias());
-    sums(of_fc2, images, shape.fc2_bias());
-    sums(of_fc3, images, shape.fc3_bias());
-    mine(1, [&](int) {
-        sum_losses(shared, work.losses(), images, result);
-        if (thread_index() == 0) {
-            loss_finite = fabs(result->loss) <= 1.7976931348623157e308;
-        }
-    });
-    return all_finite;
+    }
+    return finite;
 }

@@ -51,7 +51,8 @@ template <class Shape, Activation ACTIVATION, Pooling POOLING> DEVICE void logit
         conv2_forward<ACTIVATION>(shape, shared);
         block_barrier();
         pool2_forward<POOLING>(shape, shared, work.features() + row * shape.features());
-        auto fc1 = fc1_weights(shape, parameters);
+        Fc1Weights<Shape> fc1;
+        fc1_load_weights(shape, parameters, fc1);
 
         group_barrier(group_counter);
         fc1_forward<ACTIVATION>(shape, shared, fc1, parameters, work.features() + group_row * shape.features(),

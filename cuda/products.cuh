@@ -45,3 +45,15 @@ struct Tile {
     }
     DEVICE float operator[](int i) const { return large[i] + small[i]; }
 };
+
+// A tile of which only a few steps are summed up: one sum for all products, half of the registers.
+struct ShortTile {
+    float sums[4] = {};
+
+    DEVICE void add(const Left &a, const Right &b) {
+        mma_tf32(sums, a.rest, b.high);
+        mma_tf32(sums, a.high, b.rest);
+        mma_tf32(sums, a.high, b.high);
+    }
+    DEVICE float operator[](int i) const { return sums[i]; }
+};

@@ -9,6 +9,8 @@ template <uint32_t HEIGHT, uint32_t WIDTH, uint32_t PADDING, uint32_t CLASSES> s
     static constexpr bool FIXED = true;
     // Steps of 8 inputs that a warp of fc1 has, at most, between two looks at its work.
     static constexpr int FC1_STEPS = (feature_count({HEIGHT, WIDTH, PADDING, CLASSES}) + 63) / 64;
+    // In a softmax: of a warp, and of each of its lanes.
+    static constexpr int LANES_WITH_CLASSES = CLASSES <= 16 ? 16 : 32;
     static constexpr int CLASSES_OF_LANE = (CLASSES + 31) / 32;
 
     DEVICE explicit FixedSize(const Network &) {}
@@ -19,6 +21,7 @@ template <uint32_t HEIGHT, uint32_t WIDTH, uint32_t PADDING, uint32_t CLASSES> s
 struct AnySize {
     static constexpr bool FIXED = false;
     static constexpr int FC1_STEPS = 8;
+    static constexpr int LANES_WITH_CLASSES = 32;
     static constexpr int CLASSES_OF_LANE = 8;
 
     DEVICE explicit AnySize(const Network &network) : size(network), places(shared_layout(network)) {}

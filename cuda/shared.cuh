@@ -7,6 +7,12 @@ constexpr int THREADS = LENET_THREADS;
 constexpr int WARPS = THREADS / 32;
 constexpr int GROUP = LENET_GROUP;
 
+// What a softmax found: the largest logit, the first output that has it, and the sum of exp(x - largest) over the others.
+struct Largest {
+    float logit, others;
+    int output;
+};
+
 // For the places of layout.h.
 template <class Shape> struct Shared {
     const Shape &shape;
@@ -35,6 +41,7 @@ template <class Shape> struct Shared {
     DEVICE float *logits() const { return fc2_gradient() + FC2; }
     DEVICE float *logits_gradient() const { return logits() + (shape.classes() + 3) / 4 * 4; }
     DEVICE float *sums() const { return memory + shape.layout().sums; } // (1024)
+    DEVICE Largest *largest() const { return reinterpret_cast<Largest *>(sums() + 1020); }
 
     DEVICE int image_row() const { return static_cast<int>(shape.layout().image_row); }
     DEVICE int map1_channel() const { return static_cast<int>(shape.layout().map1_channel); }

@@ -65,7 +65,8 @@ DEVICE void train_round(const Shape &shape, const Shared<Shape> &shared, const T
     conv2_forward<ACTIVATION>(shape, shared);
     block_barrier();
     pool2_forward<POOLING>(shape, shared, work.features() + row * shape.features());
-    auto fc1 = fc1_weights(shape, parameters);
+    Fc1Weights<Shape> fc1;
+    fc1_load_weights(shape, parameters, fc1);
 
     group_barrier(group_counter);
     fc1_forward<ACTIVATION>(shape, shared, fc1, parameters, work.features() + group_row * shape.features(),
@@ -87,18 +88,22 @@ DEVICE void train_round(const Shape &shape, const Shared<Shape> &shared, const T
     fc3_forward(shape, shared, fc3, shared.logits());
     block_barrier();
     if (this_thread().warp == 0) {
-        const bool real = row < batch.images;
-        const float share = real ? 1.0f / static_cast<float>(batch.images) : 0.0f;
-        const Verdict verdict = softmax(shape, shared, label, share, work.fc3_gradient() + row * shape.class_row());
+        const float share = row < batch.images ? 1.0f / static_cast<float>(batch.images) : 0.0f;
+        const Largest largest = softmax_gradient(shape, shared, label, share, work.fc3_gradient() + row * shape.class_row());
         if (this_thread().lane == 0) {
-            store2(work.losses() + 2 * row, verdict.loss, verdict.correct ? 1.0f : 0.0f);
+            *shared.largest() = largest;
         }
     }
     block_barrier();
+    if (this_thread().index == THREADS - 1) { // of a warp that has nothing else to do
+        const Largest largest = *shared.largest();
+        store2(work.losses() + 2 * row, cross_entropy(largest, shared.logits()[label]), largest.output == label ? 1.0f : 0.0f);
+    }
     fc3_backward<ACTIVATION>(shape, shared, fc3, work.fc2_gradient() + row * FC2);
     block_barrier();
     fc2_backward<ACTIVATION>(shape, shared, work.fc1_gradient() + row * FC1);
-    auto fc1_back = fc1_back_weights(shape, parameters);
+    Fc1BackWeights fc1_back;
+    fc1_back_load_weights(shape, parameters, fc1_back);
 
     group_barrier(group_counter);
     float *features_gradient = work.features_gradient() + static_cast<int64_t>(group) * GROUP * shape.features();
@@ -122,7 +127,7 @@ DEVICE void train_round(const Shape &shape, const Shared<Shape> &shared, const T
 template <class Shape, Activation ACTIVATION, Pooling POOLING> DEVICE void train(const TrainArguments &arguments) {
     const Shape shape(arguments.network);
     const Shared<Shape> shared(shape);
-    const TrainWorkspace<Shape> work(shape, arguments.workspace, arguments.batch);
+    const TrainWorkspace<Shape> work = {shape, arguments};
     const Signals signals = {static_cast<unsigned *>(arguments.workspace)};
     const Loader<Shape> loader(shape, arguments.images, arguments.labels);
     const int groups = static_cast<int>(block_count()) / GROUP;
@@ -130,11 +135,18 @@ template <class Shape, Activation ACTIVATION, Pooling POOLING> DEVICE void train
     const int steps = static_cast<int>(arguments.steps);
     const bool updates = arguments.rule.rule != LENET_GRADIENT_ONLY;
 
+    // A step that failed is found out before the next one writes over the weights that it had read: nobody waits for the answer.
+    const auto why_stopped = [&]() -> uint32_t {
+        const unsigned loss = *signals.loss_not_finite(), result = *signals.result_not_finite();
+        return loss == arguments.launch     ? LENET_LOSS_NOT_FINITE
+               : result == arguments.launch ? LENET_RESULT_NOT_FINITE
+                                            : LENET_FINISHED;
+    };
+
     zero_borders(shape, shared);
     Asked asked;
-    uint32_t reason = LENET_FINISHED;
     int step = 0;
-    for (; step < steps && reason == LENET_FINISHED; step++) {
+    for (; step < steps; step++) {
         const Batch batch(arguments, step);
         const float *parameters = set_of(arguments, step);
         if (group < batch.rounds) {
@@ -155,29 +167,30 @@ template <class Shape, Activation ACTIVATION, Pooling POOLING> DEVICE void train
             train_round<ACTIVATION, POOLING>(shape, shared, work, loader, signals.group(group), parameters, batch, round,
                                              round == group, asked, next_image);
         }
+        const uint32_t before = why_stopped();
 
         grid_barrier(signals.grid());
+        if (before != LENET_FINISHED) {
+            break;
+        }
         Update update = {parameters, nullptr, arguments.gradient, arguments.rule, {}, shape.parameters()};
         if (updates) {
             update.next = const_cast<float *>(set_of(arguments, step + 1)); // ping or pong
             update.rates = arguments.rates[step];
         }
-        bool loss_finite = true;
-        const bool finite = finish_step(shape, shared, work, update, batch.images, min(batch.rounds, groups) * GROUP,
-                                        arguments.results + step, loss_finite);
-        if (!loss_finite) {
+        const StepEnd<Shape> end = {shape, work, batch.images, min(batch.rounds, groups) * GROUP};
+        const Finite finite = finish_step(shared, end, update, arguments.results + step);
+        if (!finite.loss) {
             store_relaxed(signals.loss_not_finite(), arguments.launch);
         }
-        if (!finite) {
+        if (!finite.results) {
             store_relaxed(signals.result_not_finite(), arguments.launch);
         }
 
         grid_barrier(signals.grid());
-        reason = *signals.loss_not_finite() == arguments.launch     ? LENET_LOSS_NOT_FINITE
-                 : *signals.result_not_finite() == arguments.launch ? LENET_RESULT_NOT_FINITE
-                                                                    : LENET_FINISHED;
     }
     if (block_index() == 0 && thread_index() == 0) {
+        const uint32_t reason = why_stopped();
         *arguments.report = {static_cast<uint32_t>(reason == LENET_FINISHED ? step : step - 1), reason};
     }
 }

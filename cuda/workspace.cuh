@@ -18,13 +18,9 @@ struct Signals {
 // Rows of images: as many as the batch has, rounded up to whole groups.
 template <class Shape> struct TrainWorkspace {
     const Shape &shape;
-    float *memory;
-    int rows;
+    const TrainArguments &arguments;
 
-    DEVICE TrainWorkspace(const Shape &shape, void *workspace, uint32_t batch)
-        : shape(shape), memory(static_cast<float *>(workspace) + LENET_BARRIER_WORDS), rows(static_cast<int>(batch + 15) / 16 * 16) {}
-
-    DEVICE float *features() const { return memory; }                                // (rows, features): pooled2
+    DEVICE float *features() const { return at(0); }                                 // (rows, features): pooled2
     DEVICE float *fc1() const { return at(shape.features()); }                       // (rows, 120): output
     DEVICE float *fc2() const { return at(shape.features() + FC1); }                 // (rows, 84): output
     DEVICE float *fc1_gradient() const { return at(shape.features() + FC1 + FC2); }  // (rows, 120): before the activation
@@ -38,7 +34,10 @@ template <class Shape> struct TrainWorkspace {
     DEVICE float *slots() const { return blocks() + static_cast<int64_t>(block_count()) * shape.features(); }
 
   private:
-    DEVICE float *at(int per_row) const { return memory + static_cast<int64_t>(rows) * per_row; }
+    DEVICE float *at(int per_row) const {
+        const int64_t rows = rounded_up(opaque(arguments.batch), GROUP); // cheaper again than kept
+        return static_cast<float *>(arguments.workspace) + LENET_BARRIER_WORDS + rows * per_row;
+    }
 };
 
 // Of the images that the groups handle now.

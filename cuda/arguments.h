@@ -15,7 +15,7 @@
  * leaves them usable for the next one, whatever its kernel and number of groups. After a launch that failed they are to be zeroed.
  *
  * Every pointer is to memory that the device can read (and write, where it is not const): its own, or mapped pinned memory of the
- * host. Weights, gradients and workspace are aligned to 16 bytes, pixels to 4 bytes (bytes) or 16 (floats).
+ * host. Weights, gradients and workspace are aligned to 16 bytes, pixels to 4.
  */
 #pragma once
 

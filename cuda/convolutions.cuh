@@ -20,10 +20,13 @@ template <class Shape> DEVICE void stage_conv1(const Shared<Shape> &shared, cons
 
 template <class Shape> DEVICE void stage_conv2(const Shared<Shape> &shared, const float *parameters) {
     constexpr int PAIRS = CONV2_K / 2;
+    const int thread = this_thread().index;
 #pragma unroll
-    for (int i = this_thread().index; i < CONV2 * PAIRS; i += THREADS) {
-        const int row = i / PAIRS;
-        copy_async<8>(shared.conv2() + row * CONV2_ROW + (i - row * PAIRS) * 2, parameters + Shape::CONV2_WEIGHT + 2 * i);
+    for (int first = 0; first < CONV2 * PAIRS; first += THREADS) {
+        const int i = first + thread;
+        if (i < CONV2 * PAIRS) {
+            copy_async<8>(shared.conv2() + i / PAIRS * CONV2_ROW + i % PAIRS * 2, parameters + Shape::CONV2_WEIGHT + 2 * i);
+        }
     }
 }
 
@@ -141,7 +144,13 @@ template <class Shape> DEVICE float *window2(const Shape &shape, const Shared<Sh
 
 // (16, 10, 10) -> (400)
 template <Pooling POOLING, class Shape> DEVICE void pool2_forward(const Shape &shape, const Shared<Shape> &shared, float *features) {
-    for (int feature = this_thread().index; feature < shape.features(); feature += THREADS) {
+    const int thread = this_thread().index;
+#pragma unroll(Shape::FIXED ? 2 : 1)
+    for (int first = 0; first < shape.features(); first += THREADS) {
+        const int feature = first + thread;
+        if (feature >= shape.features()) {
+            break;
+        }
         const float *at = window2(shape, shared, feature);
         const float window[4] = {at[0], at[1], at[shape.width2()], at[shape.width2() + 1]};
         features[feature] = pooled<POOLING>(window);

@@ -6,7 +6,13 @@
 // (400) -> (16, 10, 10): the gradient before conv2's activation, in the place of its value.
 template <Activation ACTIVATION, Pooling POOLING, class Shape>
 DEVICE void pool2_backward(const Shape &shape, const Shared<Shape> &shared, const float *features_gradient) {
-    for (int feature = this_thread().index; feature < shape.features(); feature += THREADS) {
+    const int thread = this_thread().index;
+#pragma unroll(Shape::FIXED ? 2 : 1)
+    for (int first = 0; first < shape.features(); first += THREADS) {
+        const int feature = first + thread;
+        if (feature >= shape.features()) {
+            break;
+        }
         float *at = window2(shape, shared, feature);
         float window[4] = {at[0], at[1], at[shape.width2()], at[shape.width2() + 1]};
         window_gradient<ACTIVATION, POOLING>(features_gradient[feature], window);
@@ -39,8 +45,12 @@ template <class Shape> DEVICE void conv2_backward_columns(const Shape &shape, co
         }
     }
     const int rows = shape.pooled_height1() * width;
-#pragma unroll 3
-    for (int first = self.warp % 4 * 16; first < rows; first += 64) {
+#pragma unroll(Shape::FIXED ? 3 : 1)
+    for (int round = 0; round * 64 < rows; round++) {
+        const int first = round * 64 + self.warp % 4 * 16;
+        if (first >= rows) {
+            break;
+        }
         const int lowest = first / width - (shape.height2() - 1), highest = (first + 15) / width; // ky that see the map
         const int row = first + self.group;
         const float *inputs = shared.map2() + self.place * channel + 4 * width + row; // (y + 4 - ky) rows down the padded map
@@ -84,20 +94,24 @@ DEVICE void conv2_weights_gradient(const Shape &shape, const Shared<Shape> &shar
         at[i] = c * shared.pooled1_channel() + tap / KERNEL * shape.pooled_width1() + tap % KERNEL;
         ones = column == CONV2_K;
     }
-    // Place of element j of tile i in the slot, less than 0 for columns that do not exist.
-    const auto place = [&](int i, int j) {
-        const int column = (self.warp + 8 * i) * 8 + 2 * self.place + j % 2, output = self.group + j / 2 * 8;
-        return column < CONV2_K    ? Shape::CONV2_WEIGHT + output * CONV2_K + column
-               : column == CONV2_K ? Shape::CONV2_BIAS + output
-                                   : -1;
-    };
+    // Elements 0 and 1 of a tile lie side by side in the slot, 2 and 3 are of the output 8 further. Column 150 is of the biases, and
+    // the one behind it does not exist.
+    float *weights = slot + Shape::CONV2_WEIGHT + self.group * CONV2_K + self.warp * 8 + 2 * self.place;
+    float *biases = slot + Shape::CONV2_BIAS + self.group;
+    const bool is_bias = self.warp == 2 && self.place == 3; // in the third tile
     float before[3][4] = {};
     if (!first) {
 #pragma unroll
         for (int i = 0; i < 3; i++) {
 #pragma unroll
-            for (int j = 0; j < 4; j++) {
-                before[i][j] = place(i, j) >= 0 ? slot[place(i, j)] : 0.0f;
+            for (int half = 0; half < 2; half++) {
+                if (i == 2 && is_bias) {
+                    before[i][2 * half] = biases[8 * half];
+                } else if (i < 2 || three) {
+                    const float2 two = load2(weights + i * 64 + half * 8 * CONV2_K);
+                    before[i][2 * half] = two.x;
+                    before[i][2 * half + 1] = two.y;
+                }
             }
         }
     }
@@ -122,12 +136,13 @@ DEVICE void conv2_weights_gradient(const Shape &shape, const Shared<Shape> &shar
     }
 #pragma unroll
     for (int i = 0; i < 3; i++) {
-        if (i < 2 || three) {
 #pragma unroll
-            for (int j = 0; j < 4; j++) {
-                if (place(i, j) >= 0) {
-                    slot[place(i, j)] = before[i][j] + sums[i][j];
-                }
+        for (int half = 0; half < 2; half++) {
+            const float x = before[i][2 * half] + sums[i][2 * half], y = before[i][2 * half + 1] + sums[i][2 * half + 1];
+            if (i == 2 && is_bias) {
+                biases[8 * half] = x;
+            } else if (i < 2 || three) {
+                store2(weights + i * 64 + half * 8 * CONV2_K, x, y);
             }
         }
     }

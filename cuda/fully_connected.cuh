@@ -114,6 +114,7 @@ template <class Shape> DEVICE void stage_fc2(const Shape &shape, const Shared<Sh
 template <class Shape> DEVICE void stage_fc3(const Shape &shape, const Shared<Shape> &shared, const float *parameters) {
     const int thread = this_thread().index;
     if (shape.fc3_in_shared()) {
+#pragma unroll 1
         for (int i = thread; i < shape.classes() * FC2 / 4; i += THREADS) {
             copy_async<16>(shared.fc3() + 4 * i, parameters + shape.fc3_weight() + 4 * i);
         }
@@ -121,6 +122,7 @@ template <class Shape> DEVICE void stage_fc3(const Shape &shape, const Shared<Sh
     if (thread < FC2) {
         copy_async<4>(shared.fc2_bias() + thread, parameters + shape.fc2_bias() + thread);
     }
+#pragma unroll 1
     for (int i = thread; i < shape.classes(); i += THREADS) {
         copy_async<4>(shared.fc3_bias() + i, parameters + shape.fc3_bias() + i);
     }
@@ -336,8 +338,8 @@ DEVICE void fc1_backward(const Shape &shape, const Shared<Shape> &shared, Fc1Bac
         }
         block_barrier();
 #pragma unroll
-        for (int i = self.index; i < 512; i += THREADS) {
-            const int slot = i / 128, element = i % 128, of_slot = first + block + GROUP * slot;
+        for (int round = 0; round < 2; round++) {
+            const int i = round * THREADS + self.index, slot = i / 128, element = i % 128, of_slot = first + block + GROUP * slot;
             if (of_slot < tiles) {
                 const float *halves = shared.sums() + slot * 256 + element;
                 features_gradient[tile_row(element / 32, element % 32) * shape.features() + of_slot * 8 +

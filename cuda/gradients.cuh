@@ -36,6 +36,9 @@ DEVICE int tiles(int n, int size) {
     return (n + size - 1) / size;
 }
 
+// Elements that a task computes at most.
+constexpr int TILE = 2 * THREADS;
+
 // A matrix in the workspace, a row an image.
 struct Rows {
     const float *first;
@@ -54,34 +57,24 @@ struct Product {
           n(tile % tiles(inputs.columns, 16) * 16) {}
 };
 
-// The warps share the images, eight a step. `images` is a multiple of 8; of those that the batch does not have the gradients are zero.
-template <class Shape>
-DEVICE bool weights_tile(const Shared<Shape> &shared, const Update &update, const Product &product, int images) {
+// Partial sums of the tile's 512 elements, by each warp: the warps share the images, eight a step. `images` is a multiple of 8; of
+// those that the batch does not have the gradients are zero.
+template <class Shape> DEVICE void multiply(const Shared<Shape> &shared, const Product &product, int images) {
     const Thread self = this_thread();
     const Rows &gradients = product.gradients, &inputs = product.inputs;
-    const int m = product.m, n = product.n, offset = product.offset;
     // Of this thread's elements from the first of eight images.
     int left[2][2], right[2];
 #pragma unroll
     for (int i = 0; i < 2; i++) {
 #pragma unroll
         for (int j = 0; j < 2; j++) {
-            left[i][j] = self.place * gradients.row + min(m + i * 16 + j * 8 + self.group, gradients.columns - 1);
+            left[i][j] = self.place * gradients.row + min(product.m + i * 16 + j * 8 + self.group, gradients.columns - 1);
         }
-        right[i] = self.place * inputs.row + min(n + i * 8 + self.group, inputs.columns - 1);
-    }
-    // The two parameters that this thread will finish.
-    int parameter[2];
-    Weight weight[2];
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        const int element = self.index + i * THREADS, tile = element / 128, in_tile = element / 32 % 4, lane = element % 32;
-        const int row = m + tile / 2 * 16 + lane / 4 + in_tile / 2 * 8, column = n + tile % 2 * 8 + lane % 4 * 2 + in_tile % 2;
-        parameter[i] = row < gradients.columns && column < inputs.columns ? offset + row * inputs.columns + column : -1;
-        weight[i] = parameter[i] >= 0 ? update.load(parameter[i]) : Weight{0.0f, 0.0f, 0.0f};
+        right[i] = self.place * inputs.row + min(product.n + i * 8 + self.group, inputs.columns - 1);
     }
     const int steps = images / 8;
     float sums[2][2][4] = {};
+#pragma unroll 1
     for (int first = self.warp; first < steps; first += 4 * WARPS) {
         constexpr int AT_ONCE = 4;
         float a[AT_ONCE][2][4], b[AT_ONCE][2][2];
@@ -120,63 +113,52 @@ DEVICE bool weights_tile(const Shared<Shape> &shared, const Update &update, cons
     }
 #pragma unroll
     for (int i = 0; i < 16; i++) {
-        shared.tile_sums()[self.warp * 512 + i * 32 + self.lane] = sums[i / 8][i / 4 % 2][i % 4];
+        shared.tile_sums()[self.warp * TILE + i * 32 + self.lane] = sums[i / 8][i / 4 % 2][i % 4];
     }
-    block_barrier();
-    bool all_finite = true;
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        float sum = 0;
-#pragma unroll
-        for (int warp = 0; warp < WARPS; warp++) {
-            sum += shared.tile_sums()[warp * 512 + self.index + i * THREADS];
-        }
-        if (parameter[i] >= 0) {
-            all_finite &= update.apply(parameter[i], weight[i], sum);
-        }
-    }
-    block_barrier();
-    return all_finite;
 }
 
-// Sums of 32 columns over all rows, from column `first`; they are the gradients of parameters from `offset + first`.
-template <class Shape>
-DEVICE bool column_sums(const Shared<Shape> &shared, const Update &update, const Rows &matrix, int rows, int first, int offset) {
+// Which parameter element i of the tile is, or -1.
+DEVICE int parameter_of(const Product &product, int i) {
+    const int tile = i / 128, in_tile = i / 32 % 4, lane = i % 32;
+    const int row = product.m + tile / 2 * 16 + lane / 4 + in_tile / 2 * 8;
+    const int column = product.n + tile % 2 * 8 + lane % 4 * 2 + in_tile % 2;
+    const bool real = row < product.gradients.columns && column < product.inputs.columns;
+    return real ? product.offset + row * product.inputs.columns + column : -1;
+}
+
+// Sums of up to 32 columns from column `first`, which are gradients of parameters from `offset + first`.
+struct Sums {
+    Rows matrix;
+    int rows, offset, first;
+};
+
+// Partial sums of the columns, by each warp: the warps share the rows.
+template <class Shape> DEVICE void add_up(const Shared<Shape> &shared, const Sums &sums) {
     const Thread self = this_thread();
-    const int column = first + self.lane;
+    const float *column = sums.matrix.first + min(sums.first + self.lane, sums.matrix.columns - 1);
     float sum = 0;
-    if (column < matrix.columns) {
 #pragma unroll 16
-        for (int row = self.warp; row < rows; row += WARPS) {
-            sum += matrix.first[static_cast<int64_t>(row) * matrix.row + column];
-        }
+    for (int row = self.warp; row < sums.rows; row += WARPS) {
+        sum += column[static_cast<int64_t>(row) * sums.matrix.row];
     }
-    shared.tile_sums()[self.index] = sum;
-    block_barrier();
-    bool all_finite = true;
-    if (self.warp == 0 && column < matrix.columns) {
-        const Weight weight = update.load(offset + column);
-        float all = 0;
-#pragma unroll
-        for (int warp = 0; warp < WARPS; warp++) {
-            all += shared.tile_sums()[warp * 32 + self.lane];
-        }
-        all_finite = update.apply(offset + column, weight, all);
-    }
-    block_barrier();
-    return all_finite;
+    shared.tile_sums()[self.warp * TILE + self.lane] = sum;
+}
+
+DEVICE int parameter_of(const Sums &sums, int i) {
+    return i < 32 && sums.first + i < sums.matrix.columns ? sums.offset + sums.first + i : -1;
 }
 
 // The mean loss and the count of correct images, in f64: an f32 holds neither to its last place. Whether the loss is finite.
 template <class Shape> DEVICE bool sum_losses(const Shared<Shape> &shared, const float *losses, int images, StepResult *result) {
     const Thread self = this_thread();
     double loss = 0, correct = 0;
+#pragma unroll 1
     for (int i = self.index; i < images; i += THREADS) {
-        const float2 of_image = load2(losses + 2 * i);
+        const float2 of_image = load2(losses + 2 * static_cast<int64_t>(i));
         loss += static_cast<double>(of_image.x);
         correct += static_cast<double>(of_image.y);
     }
-#pragma unroll
+#pragma unroll 1
     for (int lanes = 16; lanes > 0; lanes /= 2) {
         loss += shuffle_xor(loss, lanes);
         correct += shuffle_xor(correct, lanes);
@@ -190,6 +172,7 @@ template <class Shape> DEVICE bool sum_losses(const Shared<Shape> &shared, const
     bool loss_finite = true;
     if (self.index == 0) {
         loss = correct = 0;
+#pragma unroll 1
         for (int warp = 0; warp < WARPS; warp++) {
             loss += sums[2 * warp];
             correct += sums[2 * warp + 1];
@@ -200,12 +183,6 @@ template <class Shape> DEVICE bool sum_losses(const Shared<Shape> &shared, const
     block_barrier();
     return loss_finite;
 }
-
-// Sums of columns that are gradients of parameters from `offset`; from column `first`.
-struct Sums {
-    Rows matrix;
-    int rows, offset, first;
-};
 
 // All that a step ends with, cut into tasks.
 template <class Shape> struct StepEnd {
@@ -263,15 +240,42 @@ template <class Shape>
 DEVICE Finite finish_step(const Shared<Shape> &shared, const StepEnd<Shape> &end, const Update &update, StepResult *result) {
     Finite finite;
     const int products = end.products(), sums = end.sums();
+#pragma unroll 1
     for (int task = static_cast<int>(block_index()); task <= products + sums; task += static_cast<int>(block_count())) {
-        if (task < products) {
-            finite.results &= weights_tile(shared, update, end.product(task), (end.images + 7) / 8 * 8);
-        } else if (task < products + sums) {
-            const Sums of = end.sum(task - products);
-            finite.results &= column_sums(shared, update, of.matrix, of.rows, of.first, of.offset);
-        } else {
+        if (task == products + sums) {
             finite.loss &= sum_losses(shared, end.work.losses(), end.images, result);
+            continue;
         }
+        const Thread self = this_thread();
+        const Product product = end.product(min(task, products - 1));
+        const Sums sum = end.sum(max(task - products, 0));
+        // The two parameters that this thread will finish.
+        int parameter[2];
+        Weight weight[2];
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            const int element = self.index + i * THREADS;
+            parameter[i] = task < products ? parameter_of(product, element) : parameter_of(sum, element);
+            weight[i] = update.load(max(parameter[i], 0));
+        }
+        if (task < products) {
+            multiply(shared, product, (end.images + 7) / 8 * 8);
+        } else {
+            add_up(shared, sum);
+        }
+        block_barrier();
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            if (parameter[i] >= 0) {
+                float gradient = 0;
+#pragma unroll
+                for (int warp = 0; warp < WARPS; warp++) {
+                    gradient += shared.tile_sums()[warp * TILE + self.index + i * THREADS];
+                }
+                finite.results &= update.apply(parameter[i], weight[i], gradient);
+            }
+        }
+        block_barrier();
     }
     return finite;
 }

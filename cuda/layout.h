@@ -70,6 +70,7 @@ typedef struct SharedLayout {
     uint32_t biases;    /* fc2's, fc3's */
     uint32_t vectors;   /* of the current image: fc1's output, fc2's, the gradient of fc2's, logits, their gradient */
     uint32_t sums;      /* 1024 partial sums */
+    uint32_t pixels;    /* (256): what the network sees of each byte */
     uint32_t end;
     uint32_t image_row, map1_channel, pooled1_channel, map2_channel, column;
 } SharedLayout;
@@ -80,7 +81,7 @@ LENET_ANY_SIDE SharedLayout shared_layout(Network network) {
     const uint32_t few_classes = network.classes <= FC3_SHARED_CLASSES ? network.classes : 0;
     /* Rows of conv2's input gradient as a product, see convolutions_backward.cuh, in whole tiles. */
     const uint32_t rows = rounded_up((height2 + 4) * width2, 16);
-    SharedLayout at = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+    SharedLayout at = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
     at.image_row = rounded_up(network.width + 2 * network.padding, 32) + 8;
     at.map1_channel = height1 * width1 | 4;
     at.pooled1_channel = height1 * width1 / 4 | 4;
@@ -100,11 +101,12 @@ LENET_ANY_SIDE SharedLayout shared_layout(Network network) {
     at.biases = at.fc3 + few_classes * FC2;
     at.vectors = at.biases + rounded_up(FC2 + network.classes, 4);
     at.sums = at.vectors + 288 + 2 * rounded_up(network.classes, 4);
-    at.end = at.sums + 1024;
+    at.pixels = at.sums + 1024;
+    at.end = at.pixels + 256;
     return at;
 }
 
-/* Dynamic shared memory of lenet_train and lenet_logits: 102,048 bytes for 28x28 images, padding 2 and 10 classes. */
+/* Dynamic shared memory of lenet_train and lenet_logits: 103,072 bytes for 28x28 images, padding 2 and 10 classes. */
 LENET_ANY_SIDE uint32_t shared_bytes(Network network) {
     return 4 * shared_layout(network).end;
 }

@@ -14,8 +14,8 @@ using any = Shape<AnySize>;
 } // namespace shapes
 
 using ModuleShape = shapes::SHAPE;
-// Two blocks of a fixed shape share a multiprocessor that has 205 KB of shared memory for them, if they have 128 registers a thread.
-constexpr int BLOCKS_AT_ONCE = ModuleShape::FIXED ? 2 : 1;
+// Blocks of a multiprocessor, if it has shared memory for them: so a thread has 128 registers.
+constexpr int BLOCKS_AT_ONCE = 2;
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_AT_ONCE) lenet_train(const __grid_constant__ TrainArguments arguments) {
     train<ModuleShape, Activation::ACTIVATION, Pooling::POOLING>(arguments);

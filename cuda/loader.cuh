@@ -6,13 +6,6 @@
 
 #include "shared.cuh"
 
-// byte / 255, rounded as a division: the error of the product with 1 / 255 is computed and taken off.
-DEVICE float of_byte(uint32_t byte) {
-    const float value = static_cast<float>(byte), reciprocal = 1.0f / 255.0f;
-    const float quotient = value * reciprocal;
-    return fmaf(fmaf(-255.0f, quotient, value), reciprocal, quotient);
-}
-
 // An image that has been asked for.
 struct Asked {
     bool there = false;
@@ -43,26 +36,33 @@ template <class Shape> struct Loader {
         }
     }
 
+    // Zeros around the image, and what the network sees of each byte: once a launch.
+    DEVICE void prepare(const Shared<Shape> &shared) const {
+        const int thread = this_thread().index;
+        for (int i = thread; i < (shape.height() + 2 * shape.padding()) * shared.image_row(); i += THREADS) {
+            shared.image()[i] = 0;
+        }
+        shared.pixels()[thread] = normalized(static_cast<float>(thread) / 255.0f);
+    }
+
     // All of the image; the border is zero already.
     DEVICE void store(const Asked &asked, const Shared<Shape> &shared) const {
-        const int thread = static_cast<int>(opaque(thread_index()));
-        const bool plain = images.mean == 0.0f && images.std == 1.0f;
-        for (int word = thread; word < shape.pixels() / 4; word += THREADS) {
-            float4 pixels;
-            if (images.floats == 0) {
+        const int thread = this_thread().index;
+        if (images.floats == 0) {
+#pragma unroll 1
+            for (int word = thread; word < shape.pixels() / 4; word += THREADS) {
                 const uint32_t four = word == thread ? asked.word : bytes(asked.index)[word];
-                pixels = {of_byte(four & 255), of_byte(four >> 8 & 255), of_byte(four >> 16 & 255), of_byte(four >> 24)};
-            } else {
-                const float *image = static_cast<const float *>(images.pixels) + static_cast<int64_t>(asked.index) * shape.pixels();
-                pixels = load4(image + 4 * word);
+                const float *seen = shared.pixels();
+                float *to = place(shared, 4 * word);
+                store2(to, seen[four & 255], seen[four >> 8 & 255]);
+                store2(to + 2, seen[four >> 16 & 255], seen[four >> 24]);
             }
-            if (!plain) {
-                pixels = {normalized(pixels.x), normalized(pixels.y), normalized(pixels.z), normalized(pixels.w)};
+        } else {
+            const float *image = static_cast<const float *>(images.pixels) + static_cast<int64_t>(asked.index) * shape.pixels();
+#pragma unroll 1
+            for (int pixel = thread; pixel < shape.pixels(); pixel += THREADS) {
+                *place(shared, pixel) = normalized(image[pixel]);
             }
-            const int y = word / (shape.width() / 4), x = word % (shape.width() / 4) * 4;
-            float *to = shared.image() + (y + shape.padding()) * shared.image_row() + x + shape.padding();
-            store2(to, pixels.x, pixels.y);
-            store2(to + 2, pixels.z, pixels.w);
         }
     }
 
@@ -72,4 +72,8 @@ template <class Shape> struct Loader {
         return reinterpret_cast<const uint32_t *>(image);
     }
     DEVICE float normalized(float pixel) const { return (pixel - images.mean) / images.std; }
+    DEVICE float *place(const Shared<Shape> &shared, int pixel) const {
+        const int y = pixel / shape.width(), x = pixel % shape.width();
+        return shared.image() + (y + shape.padding()) * shared.image_row() + x + shape.padding();
+    }
 };

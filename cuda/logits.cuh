@@ -7,12 +7,6 @@
 #include "loader.cuh"
 #include "workspace.cuh"
 
-template <class Shape> DEVICE void zero_border(const Shape &shape, const Shared<Shape> &shared) {
-    for (int i = this_thread().index; i < (shape.height() + 2 * shape.padding()) * shared.image_row(); i += THREADS) {
-        shared.image()[i] = 0;
-    }
-}
-
 template <class Shape, Activation ACTIVATION, Pooling POOLING> DEVICE void logits(const LogitsArguments &arguments) {
     const Shape shape(arguments.network);
     const Shared<Shape> shared(shape);
@@ -26,7 +20,7 @@ template <class Shape, Activation ACTIVATION, Pooling POOLING> DEVICE void logit
     const int images = static_cast<int>(arguments.images.count), rounds = (images + GROUP - 1) / GROUP;
     const auto image_of = [&](int round) { return min(round * GROUP + place, images - 1); };
 
-    zero_border(shape, shared);
+    loader.prepare(shared);
     Asked asked;
     if (group < rounds) {
         loader.ask(asked, loader.index(image_of(group)));

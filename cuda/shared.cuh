@@ -41,6 +41,7 @@ template <class Shape> struct Shared {
     DEVICE float *logits() const { return fc2_gradient() + FC2; }
     DEVICE float *logits_gradient() const { return logits() + (shape.classes() + 3) / 4 * 4; }
     DEVICE float *sums() const { return memory + shape.layout().sums; } // (1024)
+    DEVICE float *pixels() const { return memory + shape.layout().pixels; } // (256)
     DEVICE Largest *largest() const { return reinterpret_cast<Largest *>(sums() + 1020); }
 
     DEVICE int image_row() const { return static_cast<int>(shape.layout().image_row); }

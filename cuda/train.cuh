@@ -28,12 +28,9 @@ DEVICE const float *set_of(const TrainArguments &arguments, int step) {
     return step == 0 || arguments.rule.rule == LENET_GRADIENT_ONLY ? arguments.first : step % 2 == 1 ? arguments.ping : arguments.pong;
 }
 
-template <class Shape> DEVICE void zero_borders(const Shape &shape, const Shared<Shape> &shared) {
-    const int thread = this_thread().index;
-    for (int i = thread; i < (shape.height() + 2 * shape.padding()) * shared.image_row(); i += THREADS) {
-        shared.image()[i] = 0;
-    }
-    for (int i = thread; i < CONV2 * shared.map2_channel(); i += THREADS) {
+// The rows above and below conv2's map, which its input gradient sees.
+template <class Shape> DEVICE void zero_map2(const Shared<Shape> &shared) {
+    for (int i = this_thread().index; i < CONV2 * shared.map2_channel(); i += THREADS) {
         shared.map2()[i] = 0;
     }
 }
@@ -143,7 +140,8 @@ template <class Shape, Activation ACTIVATION, Pooling POOLING> DEVICE void train
                                             : LENET_FINISHED;
     };
 
-    zero_borders(shape, shared);
+    loader.prepare(shared);
+    zero_map2(shared);
     Asked asked;
     int step = 0;
     for (; step < steps; step++) {

@@ -11,20 +11,21 @@
  * device holds at once: occupancy * multiprocessors / LENET_GROUP, and LENET_MOST_GROUPS. A device that holds no group, or a block
  * that may not have so much shared memory: the network does not fit, and candle's operations compute it.
  *
- * The first LENET_BARRIER_WORDS words of a workspace, see layout.h, are for barriers. They must be zero when it is first used; a launch
- * leaves them usable for the next one, whatever its kernel and number of groups. After a launch that failed they are to be zeroed.
+ * The first LENET_BARRIER_WORDS words of a workspace, see layout.h, are for barriers. They must be zero when it is first used; a
+ * launch leaves them usable for the next one, whatever its kernel and number of groups. After a launch that failed they are to be
+ * zeroed.
  *
  * Every pointer is to memory that the device can read (and write, where it is not const): its own, or mapped pinned memory of the
- * host. Weights, gradients and workspace are aligned to 16 bytes, pixels to 4.
+ * host. Weights, gradients, rates and workspace are aligned to 16 bytes, pixels to 4.
  */
 #pragma once
 
 #include <stdint.h>
 
 enum {
-    LENET_THREADS = 256,    /* of a block */
-    LENET_GROUP = 16,       /* blocks that handle 16 images together */
-    LENET_MOST_GROUPS = 64  /* of a launch */
+    LENET_THREADS = 256,   /* of a block */
+    LENET_GROUP = 16,      /* blocks that handle 16 images together */
+    LENET_MOST_GROUPS = 64 /* of a launch */
 };
 
 /* 28x28, padding 2 and 28x28, padding 0, both with 10 classes, have kernels of their own; so has 32x32 with padding 0, whose maps
@@ -121,7 +122,7 @@ typedef struct ApplyArguments {
     const float *now;      /* (1 + averages, parameters) */
     const float *gradient; /* (parameters) */
     float *next;           /* like `now` */
-    Report *report;        /* the host writes 1 and LENET_FINISHED before; what is not finite makes it 0 and LENET_RESULT_NOT_FINITE */
+    Report *report; /* the host writes 1 and LENET_FINISHED before; what is not finite makes it 0 and LENET_RESULT_NOT_FINITE */
     Rule rule;
     Rates rates;
     uint32_t parameters;

@@ -93,7 +93,11 @@ template <Activation ACTIVATION, class Shape> DEVICE void conv2_forward(const Sh
     const int last = shape.positions2() - 1, row = shape.pooled_width1(), channel = shared.pooled1_channel();
     const float *weights0 = shared.conv2() + self.group * CONV2_ROW; // outputs 0..7, then 8..15
     const float *weights1 = weights0 + 8 * CONV2_ROW;
-    for (int tile = self.warp; tile * 16 <= last; tile += WARPS) {
+    for (int first = 0; first * 16 <= last; first += WARPS) {
+        const int tile = first + self.warp;
+        if (tile * 16 > last) {
+            break;
+        }
         const int position0 = min(tile * 16 + self.group, last), position1 = min(tile * 16 + self.group + 8, last);
         const float *inputs0 = shared.pooled1() + position0 / shape.width2() * row + position0 % shape.width2();
         const float *inputs1 = shared.pooled1() + position1 / shape.width2() * row + position1 % shape.width2();
@@ -143,7 +147,8 @@ template <class Shape> DEVICE float *window2(const Shape &shape, const Shared<Sh
 }
 
 // (16, 10, 10) -> (400)
-template <Pooling POOLING, class Shape> DEVICE void pool2_forward(const Shape &shape, const Shared<Shape> &shared, float *features) {
+template <Pooling POOLING, class Shape>
+DEVICE void pool2_forward(const Shape &shape, const Shared<Shape> &shared, float *features) {
     const int thread = this_thread().index;
 #pragma unroll(Shape::FIXED ? 2 : 1)
     for (int first = 0; first < shape.features(); first += THREADS) {

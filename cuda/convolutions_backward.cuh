@@ -94,8 +94,8 @@ DEVICE void conv2_weights_gradient(const Shape &shape, const Shared<Shape> &shar
         at[i] = c * shared.pooled1_channel() + tap / KERNEL * shape.pooled_width1() + tap % KERNEL;
         ones = column == CONV2_K;
     }
-    // Elements 0 and 1 of a tile lie side by side in the slot, 2 and 3 are of the output 8 further. Column 150 is of the biases, and
-    // the one behind it does not exist.
+    // Elements 0 and 1 of a tile lie side by side in the slot, 2 and 3 are of the output 8 further. Column 150 is of the biases,
+    // and the one behind it does not exist.
     float *weights = slot + Shape::CONV2_WEIGHT + self.group * CONV2_K + self.warp * 8 + 2 * self.place;
     float *biases = slot + Shape::CONV2_BIAS + self.group;
     const bool is_bias = self.warp == 2 && self.place == 3; // in the third tile
@@ -175,8 +175,8 @@ DEVICE void pool1_backward(const Shape &shape, const Shared<Shape> &shared) {
     }
 }
 
-// The gradient of conv1's weights and biases: taps (25, and a row of ones for the biases) x positions (784) x channels (6). The warps
-// share the positions, two times four side by side a step.
+// The gradient of conv1's weights and biases: taps (25, and a row of ones for the biases) x positions (784) x channels (6). The
+// warps share the positions, two times four side by side a step.
 template <class Shape>
 DEVICE void conv1_weights_gradient(const Shape &shape, const Shared<Shape> &shared, bool first, float *slot) {
     const Thread self = this_thread();

@@ -5,8 +5,8 @@
 #include "functions.cuh"
 #include "products.cuh"
 
-// ---- fc1: (16, 400) -> (16, 120). A block has 8 outputs, 15 blocks have some. The warps share the inputs, 8 a step: step i of a warp
-// is step warp + 8 i of all.
+// ---- fc1: (16, 400) -> (16, 120). A block has 8 outputs, 15 blocks have some. The warps share the inputs, 8 a step: step i of a
+// warp is step warp + 8 i of all.
 
 constexpr int FC1_BLOCKS = FC1 / 8;
 
@@ -59,9 +59,9 @@ template <class Shape> DEVICE void fc1_load_weights(const Shape &shape, const fl
 }
 
 // `features` and `outputs` are the group's 16 rows.
-template <Activation ACTIVATION, class Shape>
-DEVICE void fc1_forward(const Shape &shape, const Shared<Shape> &shared, Fc1Weights<Shape> &weights, const float *parameters,
-                        const float *features, float *outputs) {
+template <Activation ACTIVATION, class Shape> DEVICE void fc1_forward(const Shape &shape, const Shared<Shape> &shared,
+                                                                      Fc1Weights<Shape> &weights, const float *parameters,
+                                                                      const float *features, float *outputs) {
     const Thread self = this_thread();
     const int block = static_cast<int>(block_index()) % GROUP;
     if (block < FC1_BLOCKS) {
@@ -158,7 +158,8 @@ template <Activation ACTIVATION, class Shape> DEVICE void fc2_forward(const Shap
 }
 
 // (84) -> (classes), 16 threads an output.
-template <class Shape> DEVICE void fc3_forward(const Shape &shape, const Shared<Shape> &shared, const float *weights, float *logits) {
+template <class Shape>
+DEVICE void fc3_forward(const Shape &shape, const Shared<Shape> &shared, const float *weights, float *logits) {
     const Thread self = this_thread();
     const int part = self.index % 16;
     for (int first = 0; first < shape.classes(); first += THREADS / 16) {
@@ -247,7 +248,8 @@ DEVICE void fc3_backward(const Shape &shape, const Shared<Shape> &shared, const 
 }
 
 // (84) -> (120): the gradient before fc1's activation. Two threads an output, each half of the inputs.
-template <Activation ACTIVATION, class Shape> DEVICE void fc2_backward(const Shape &, const Shared<Shape> &shared, float *gradient) {
+template <Activation ACTIVATION, class Shape>
+DEVICE void fc2_backward(const Shape &, const Shared<Shape> &shared, float *gradient) {
     const int thread = this_thread().index;
     constexpr int HALF = FC2 / 2;
     if (thread < 2 * FC1) {
@@ -303,9 +305,8 @@ template <class Shape> DEVICE void fc1_back_load_weights(const Shape &shape, con
 }
 
 // `gradient` (16, 120) and `features_gradient` (16, 400) are the group's rows.
-template <class Shape>
-DEVICE void fc1_backward(const Shape &shape, const Shared<Shape> &shared, Fc1BackWeights &weights, const float *parameters,
-                         const float *gradient, float *features_gradient) {
+template <class Shape> DEVICE void fc1_backward(const Shape &shape, const Shared<Shape> &shared, Fc1BackWeights &weights,
+                                                const float *parameters, const float *gradient, float *features_gradient) {
     const Thread self = this_thread();
     const int tiles = shape.features() / 8, block = static_cast<int>(block_index()) % GROUP;
     for (int first = 0; first < tiles; first += 4 * GROUP) {

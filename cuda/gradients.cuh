@@ -13,7 +13,7 @@ struct Update {
     float *next;     // or NULL
     float *gradient; // or NULL
     Rule rule;
-    Rates rates;
+    const Rates *rates; // in shared memory
     int parameters;
 
     DEVICE Weight load(int i) const { return next != nullptr ? load_weight(rule, now, parameters, i) : Weight{0.0f, 0.0f, 0.0f}; }
@@ -26,7 +26,7 @@ struct Update {
         if (next == nullptr) {
             return finite(of_parameter);
         }
-        const Weight after = stepped(rule, rates, weight, of_parameter);
+        const Weight after = stepped(rule, *rates, weight, of_parameter);
         store_weight(rule, next, parameters, i, after);
         return finite(after);
     }
@@ -47,21 +47,31 @@ struct Rows {
 };
 
 // A tile (32, 16) of gradients^T inputs, from row `m` and column `n` of a weight (gradients.columns, inputs.columns) that begins at
-// parameter `offset`.
-struct Product {
+// parameter `offset`. Or, without inputs, sums of 32 columns of `gradients`, from column `m`, for biases that begin at `offset`.
+struct Task {
     Rows gradients, inputs;
+    int rows; // to sum over: images, or blocks
     int offset, m, n;
 
-    DEVICE Product(const Rows &gradients, const Rows &inputs, int offset, int tile)
-        : gradients(gradients), inputs(inputs), offset(offset), m(tile / tiles(inputs.columns, 16) * 32),
-          n(tile % tiles(inputs.columns, 16) * 16) {}
+    DEVICE bool is_product() const { return inputs.columns > 0; }
+
+    // Which parameter element i of the tile is, or -1.
+    DEVICE int parameter(int i) const {
+        if (!is_product()) {
+            return i < 32 && m + i < gradients.columns ? offset + m + i : -1;
+        }
+        const int tile = i / 128, in_tile = i / 32 % 4, lane = i % 32;
+        const int row = m + tile / 2 * 16 + lane / 4 + in_tile / 2 * 8, column = n + tile % 2 * 8 + lane % 4 * 2 + in_tile % 2;
+        return row < gradients.columns && column < inputs.columns ? offset + row * inputs.columns + column : -1;
+    }
 };
 
-// Partial sums of the tile's 512 elements, by each warp: the warps share the images, eight a step. `images` is a multiple of 8; of
-// those that the batch does not have the gradients are zero.
-template <class Shape> DEVICE void multiply(const Shared<Shape> &shared, const Product &product, int images) {
+// Partial sums of the tile's 512 elements, by each warp: the warps share the images, eight a step. Of the images beyond the batch,
+// in the last eight, the gradients are zero.
+template <class Shape> DEVICE void multiply(const Shared<Shape> &shared, const Task &product) {
     const Thread self = this_thread();
     const Rows &gradients = product.gradients, &inputs = product.inputs;
+    float *sums = shared.tile_sums() + self.warp * TILE + self.lane;
     // Of this thread's elements from the first of eight images.
     int left[2][2], right[2];
 #pragma unroll
@@ -72,8 +82,13 @@ template <class Shape> DEVICE void multiply(const Shared<Shape> &shared, const P
         }
         right[i] = self.place * inputs.row + min(product.n + i * 8 + self.group, inputs.columns - 1);
     }
-    const int steps = images / 8;
-    float sums[2][2][4] = {};
+    const int steps = (product.rows + 7) / 8;
+    if (self.warp >= steps) {
+#pragma unroll
+        for (int i = 0; i < 16; i++) {
+            sums[i * 32] = 0;
+        }
+    }
 #pragma unroll 1
     for (int first = self.warp; first < steps; first += 4 * WARPS) {
         constexpr int AT_ONCE = 4;
@@ -108,44 +123,22 @@ template <class Shape> DEVICE void multiply(const Shared<Shape> &shared, const P
         }
 #pragma unroll
         for (int i = 0; i < 16; i++) {
-            sums[i / 8][i / 4 % 2][i % 4] += of_steps[i / 8][i / 4 % 2][i % 4];
+            const float sum = of_steps[i / 8][i / 4 % 2][i % 4];
+            sums[i * 32] = first == self.warp ? sum : sums[i * 32] + sum;
         }
     }
-#pragma unroll
-    for (int i = 0; i < 16; i++) {
-        shared.tile_sums()[self.warp * TILE + i * 32 + self.lane] = sums[i / 8][i / 4 % 2][i % 4];
-    }
 }
-
-// Which parameter element i of the tile is, or -1.
-DEVICE int parameter_of(const Product &product, int i) {
-    const int tile = i / 128, in_tile = i / 32 % 4, lane = i % 32;
-    const int row = product.m + tile / 2 * 16 + lane / 4 + in_tile / 2 * 8;
-    const int column = product.n + tile % 2 * 8 + lane % 4 * 2 + in_tile % 2;
-    const bool real = row < product.gradients.columns && column < product.inputs.columns;
-    return real ? product.offset + row * product.inputs.columns + column : -1;
-}
-
-// Sums of up to 32 columns from column `first`, which are gradients of parameters from `offset + first`.
-struct Sums {
-    Rows matrix;
-    int rows, offset, first;
-};
 
 // Partial sums of the columns, by each warp: the warps share the rows.
-template <class Shape> DEVICE void add_up(const Shared<Shape> &shared, const Sums &sums) {
+template <class Shape> DEVICE void add_up(const Shared<Shape> &shared, const Task &sums) {
     const Thread self = this_thread();
-    const float *column = sums.matrix.first + min(sums.first + self.lane, sums.matrix.columns - 1);
+    const float *column = sums.gradients.first + min(sums.m + self.lane, sums.gradients.columns - 1);
     float sum = 0;
 #pragma unroll 16
     for (int row = self.warp; row < sums.rows; row += WARPS) {
-        sum += column[static_cast<int64_t>(row) * sums.matrix.row];
+        sum += column[static_cast<int64_t>(row) * sums.gradients.row];
     }
     shared.tile_sums()[self.warp * TILE + self.lane] = sum;
-}
-
-DEVICE int parameter_of(const Sums &sums, int i) {
-    return i < 32 && sums.first + i < sums.matrix.columns ? sums.offset + sums.first + i : -1;
 }
 
 // The mean loss and the count of correct images, in f64: an f32 holds neither to its last place. Whether the loss is finite.
@@ -203,31 +196,38 @@ template <class Shape> struct StepEnd {
     DEVICE Rows of_fc2() const { return {work.fc2_gradient(), FC2, FC2}; }
     DEVICE Rows of_fc3() const { return {work.fc3_gradient(), shape.class_row(), shape.classes()}; }
 
-    DEVICE Product product(int task) const {
-        if (task < fc1_tiles()) {
-            return {of_fc1(), {work.features(), shape.features(), shape.features()}, Shape::FC1_WEIGHT, task};
-        }
-        task -= fc1_tiles();
-        if (task < fc2_tiles()) {
-            return {of_fc2(), {work.fc1(), FC1, FC1}, shape.fc2_weight(), task};
-        }
-        return {of_fc3(), {work.fc2(), FC2, FC2}, shape.fc3_weight(), task - fc2_tiles()};
+    DEVICE Task product(Rows gradients, Rows inputs, int offset, int tile) const {
+        const int columns = tiles(inputs.columns, 16);
+        return {gradients, inputs, images, offset, tile / columns * 32, tile % columns * 16};
     }
 
-    DEVICE Sums sum(int task) const {
-        int first = task * 32;
-        if (first < CONVOLUTION_PARAMETERS) {
-            return {{work.slots(), CONVOLUTION_SLOT, CONVOLUTION_PARAMETERS}, blocks, 0, first};
+    // The losses are the last one, and not here.
+    DEVICE Task task(int i) const {
+        if (i < fc1_tiles()) {
+            return product(of_fc1(), {work.features(), shape.features(), shape.features()}, Shape::FC1_WEIGHT, i);
         }
-        first -= rounded_up(CONVOLUTION_PARAMETERS, 32);
-        if (first < FC1) {
-            return {of_fc1(), images, shape.fc1_bias(), first};
+        i -= fc1_tiles();
+        if (i < fc2_tiles()) {
+            return product(of_fc2(), {work.fc1(), FC1, FC1}, shape.fc2_weight(), i);
         }
-        first -= rounded_up(FC1, 32);
-        if (first < FC2) {
-            return {of_fc2(), images, shape.fc2_bias(), first};
+        i -= fc2_tiles();
+        if (i < fc3_tiles()) {
+            return product(of_fc3(), {work.fc2(), FC2, FC2}, shape.fc3_weight(), i);
         }
-        return {of_fc3(), images, shape.fc3_bias(), first - static_cast<int>(rounded_up(FC2, 32))};
+        i -= fc3_tiles();
+        const Rows none = {nullptr, 0, 0};
+        if (i < tiles(CONVOLUTION_PARAMETERS, 32)) {
+            return {{work.slots(), CONVOLUTION_SLOT, CONVOLUTION_PARAMETERS}, none, blocks, 0, i * 32, 0};
+        }
+        i -= tiles(CONVOLUTION_PARAMETERS, 32);
+        if (i < tiles(FC1, 32)) {
+            return {of_fc1(), none, images, shape.fc1_bias(), i * 32, 0};
+        }
+        i -= tiles(FC1, 32);
+        if (i < tiles(FC2, 32)) {
+            return {of_fc2(), none, images, shape.fc2_bias(), i * 32, 0};
+        }
+        return {of_fc3(), none, images, shape.fc3_bias(), (i - tiles(FC2, 32)) * 32, 0};
     }
 };
 
@@ -239,40 +239,38 @@ struct Finite {
 template <class Shape>
 DEVICE Finite finish_step(const Shared<Shape> &shared, const StepEnd<Shape> &end, const Update &update, StepResult *result) {
     Finite finite;
-    const int products = end.products(), sums = end.sums();
+    const int tasks = end.products() + end.sums() + 1;
 #pragma unroll 1
-    for (int task = static_cast<int>(block_index()); task <= products + sums; task += static_cast<int>(block_count())) {
-        if (task == products + sums) {
+    for (int i = static_cast<int>(block_index()); i < tasks; i += static_cast<int>(block_count())) {
+        if (i == tasks - 1) {
             finite.loss &= sum_losses(shared, end.work.losses(), end.images, result);
             continue;
         }
         const Thread self = this_thread();
-        const Product product = end.product(min(task, products - 1));
-        const Sums sum = end.sum(max(task - products, 0));
+        const Task task = end.task(i);
         // The two parameters that this thread will finish.
         int parameter[2];
         Weight weight[2];
 #pragma unroll
-        for (int i = 0; i < 2; i++) {
-            const int element = self.index + i * THREADS;
-            parameter[i] = task < products ? parameter_of(product, element) : parameter_of(sum, element);
-            weight[i] = update.load(max(parameter[i], 0));
+        for (int j = 0; j < 2; j++) {
+            parameter[j] = task.parameter(self.index + j * THREADS);
+            weight[j] = update.load(max(parameter[j], 0));
         }
-        if (task < products) {
-            multiply(shared, product, (end.images + 7) / 8 * 8);
+        if (task.is_product()) {
+            multiply(shared, task);
         } else {
-            add_up(shared, sum);
+            add_up(shared, task);
         }
         block_barrier();
 #pragma unroll
-        for (int i = 0; i < 2; i++) {
-            if (parameter[i] >= 0) {
+        for (int j = 0; j < 2; j++) {
+            if (parameter[j] >= 0) {
                 float gradient = 0;
 #pragma unroll
                 for (int warp = 0; warp < WARPS; warp++) {
-                    gradient += shared.tile_sums()[warp * TILE + self.index + i * THREADS];
+                    gradient += shared.tile_sums()[warp * TILE + self.index + j * THREADS];
                 }
-                finite.results &= update.apply(parameter[i], weight[i], gradient);
+                finite.results &= update.apply(parameter[j], weight[j], gradient);
             }
         }
         block_barrier();

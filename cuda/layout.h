@@ -14,13 +14,13 @@
 #endif
 
 enum {
-    CONV1 = 6,    /* channels */
-    CONV2 = 16,   /* channels */
-    KERNEL = 5,   /* rows and columns */
-    TAPS = 25,    /* of a kernel */
+    CONV1 = 6,     /* channels */
+    CONV2 = 16,    /* channels */
+    KERNEL = 5,    /* rows and columns */
+    TAPS = 25,     /* of a kernel */
     CONV2_K = 150, /* taps of all channels */
-    FC1 = 120,    /* outputs */
-    FC2 = 84,     /* outputs */
+    FC1 = 120,     /* outputs */
+    FC2 = 84,      /* outputs */
 
     /* Parameters of both convolutions, which lie before all others; a block's share of their gradient. */
     CONVOLUTION_PARAMETERS = 2572,
@@ -59,18 +59,19 @@ LENET_ANY_SIDE uint32_t parameter_count(Network network) {
 
 /* What lies in a block's shared memory: where each part begins, and the distance from row to row or channel to channel in it. */
 typedef struct SharedLayout {
-    uint32_t image;     /* (height + 2 padding, image_row): of the current image, as the network sees it */
-    uint32_t map1;      /* (CONV1, map1_channel): conv1's output after the activation; on the way back its gradient */
-    uint32_t pooled1;   /* (CONV1, pooled1_channel) */
-    uint32_t map2;      /* (CONV2, map2_channel): conv2's output, on the way back its gradient, between rows of zeros */
-    uint32_t conv2;     /* (CONV2, CONV2_ROW): weights */
-    uint32_t conv1;     /* (CONV1, CONV1_ROW): weights, conv1's biases, conv2's */
-    uint32_t overlay;   /* fc2's weights (FC2, FC2_ROW), until the way back comes to the convolutions; then columns and sums */
-    uint32_t fc3;       /* (classes, FC2): weights, if they are few */
-    uint32_t biases;    /* fc2's, fc3's */
-    uint32_t vectors;   /* of the current image: fc1's output, fc2's, the gradient of fc2's, logits, their gradient */
-    uint32_t sums;      /* 1024 partial sums */
-    uint32_t pixels;    /* (256): what the network sees of each byte */
+    uint32_t image;   /* (height + 2 padding, image_row): of the current image, as the network sees it */
+    uint32_t map1;    /* (CONV1, map1_channel): conv1's output after the activation; on the way back its gradient */
+    uint32_t pooled1; /* (CONV1, pooled1_channel) */
+    uint32_t map2;    /* (CONV2, map2_channel): conv2's output, on the way back its gradient, between rows of zeros */
+    uint32_t conv2;   /* (CONV2, CONV2_ROW): weights */
+    uint32_t conv1;   /* (CONV1, CONV1_ROW): weights, conv1's biases, conv2's */
+    uint32_t overlay; /* fc2's weights (FC2, FC2_ROW), until the way back comes to the convolutions; then columns and sums */
+    uint32_t fc3;     /* (classes, FC2): weights, if they are few */
+    uint32_t biases;  /* fc2's, fc3's */
+    uint32_t vectors; /* of the current image: fc1's output, fc2's, the gradient of fc2's, logits, their gradient */
+    uint32_t sums;    /* 1024 partial sums */
+    uint32_t rates;   /* of the step: a struct Rates */
+    uint32_t pixels;  /* (256): what the network sees of each byte */
     uint32_t end;
     uint32_t image_row, map1_channel, pooled1_channel, map2_channel, column;
 } SharedLayout;
@@ -81,7 +82,7 @@ LENET_ANY_SIDE SharedLayout shared_layout(Network network) {
     const uint32_t few_classes = network.classes <= FC3_SHARED_CLASSES ? network.classes : 0;
     /* Rows of conv2's input gradient as a product, see convolutions_backward.cuh, in whole tiles. */
     const uint32_t rows = rounded_up((height2 + 4) * width2, 16);
-    SharedLayout at = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+    SharedLayout at = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
     at.image_row = rounded_up(network.width + 2 * network.padding, 32) + 8;
     at.map1_channel = height1 * width1 | 4;
     at.pooled1_channel = height1 * width1 / 4 | 4;
@@ -101,12 +102,13 @@ LENET_ANY_SIDE SharedLayout shared_layout(Network network) {
     at.biases = at.fc3 + few_classes * FC2;
     at.vectors = at.biases + rounded_up(FC2 + network.classes, 4);
     at.sums = at.vectors + 288 + 2 * rounded_up(network.classes, 4);
-    at.pixels = at.sums + 1024;
+    at.rates = at.sums + 1024;
+    at.pixels = at.rates + 4;
     at.end = at.pixels + 256;
     return at;
 }
 
-/* Dynamic shared memory of lenet_train and lenet_logits: 103,072 bytes for 28x28 images, padding 2 and 10 classes. */
+/* Dynamic shared memory of lenet_train and lenet_logits: 103,088 bytes for 28x28 images, padding 2 and 10 classes. */
 LENET_ANY_SIDE uint32_t shared_bytes(Network network) {
     return 4 * shared_layout(network).end;
 }

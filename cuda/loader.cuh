@@ -1,7 +1,8 @@
 // Images from the dataset into shared memory, as the network sees them.
 //
 // A block handles one image at a time, and asks for the first pixels of the next one while it still works on this one: memory
-// answers in the meantime. What changes images (shifts, flips) belongs into `store`: it says where in the padded image a pixel goes.
+// answers in the meantime. What changes images (shifts, flips) belongs into `store`: it says where in the padded image a pixel
+// goes.
 #pragma once
 
 #include "shared.cuh"

@@ -1,5 +1,6 @@
 // One instruction of the GPU each: all of CUDA that the kernels use beyond its words for functions, `#pragma unroll`, `float2`,
-// `float4` and C's mathematics. Everything else here is plain C++, which a test compiles for a CPU with its own version of this file.
+// `float4` and C's mathematics. Everything else here is plain C++, which a test compiles for a CPU with its own version of this
+// file.
 //
 // Nothing needs more than compute capability 8.0. Warps are whole and in step wherever a function speaks of a warp.
 #pragma once

@@ -29,8 +29,8 @@ template <class Shape> struct Shared {
     DEVICE float *conv1_bias() const { return conv1() + CONV1 * CONV1_ROW; }
     DEVICE float *conv2_bias() const { return conv1_bias() + 8; }
     DEVICE float *fc2() const { return memory + shape.layout().overlay; }
-    DEVICE float *columns() const { return memory + shape.layout().overlay; } // (30, column)
-    DEVICE float *conv1_sums() const { return columns() + 30 * column(); }    // (8, 256)
+    DEVICE float *columns() const { return memory + shape.layout().overlay; }   // (30, column)
+    DEVICE float *conv1_sums() const { return columns() + 30 * column(); }      // (8, 256)
     DEVICE float *tile_sums() const { return memory + shape.layout().overlay; } // (8, 512)
     DEVICE float *fc3() const { return memory + shape.layout().fc3; }
     DEVICE float *fc2_bias() const { return memory + shape.layout().biases; }
@@ -41,6 +41,7 @@ template <class Shape> struct Shared {
     DEVICE float *logits() const { return fc2_gradient() + FC2; }
     DEVICE float *logits_gradient() const { return logits() + (shape.classes() + 3) / 4 * 4; }
     DEVICE float *sums() const { return memory + shape.layout().sums; } // (1024)
+    DEVICE float *rates() const { return memory + shape.layout().rates; }
     DEVICE float *pixels() const { return memory + shape.layout().pixels; } // (256)
     DEVICE Largest *largest() const { return reinterpret_cast<Largest *>(sums() + 1020); }
 

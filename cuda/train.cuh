@@ -1,7 +1,8 @@
 // Training in one launch: any number of steps, or the gradient of one batch.
 //
-// A block handles one image at a time, 16 blocks the 16 images of a group; a batch of more images than there are blocks goes through
-// several rounds before its step ends. Within a group the blocks wait for each other four times a round, all blocks twice a step.
+// A block handles one image at a time, 16 blocks the 16 images of a group; a batch of more images than there are blocks goes
+// through several rounds before its step ends. Within a group the blocks wait for each other four times a round, all blocks twice a
+// step.
 #pragma once
 
 #include "barriers.cuh"
@@ -25,7 +26,9 @@ struct Batch {
 
 // The set of weights that a step reads, or that the step before it writes.
 DEVICE const float *set_of(const TrainArguments &arguments, int step) {
-    return step == 0 || arguments.rule.rule == LENET_GRADIENT_ONLY ? arguments.first : step % 2 == 1 ? arguments.ping : arguments.pong;
+    return step == 0 || arguments.rule.rule == LENET_GRADIENT_ONLY ? arguments.first
+           : step % 2 == 1                                         ? arguments.ping
+                                                                   : arguments.pong;
 }
 
 // The rows above and below conv2's map, which its input gradient sees.
@@ -38,8 +41,8 @@ template <class Shape> DEVICE void zero_map2(const Shared<Shape> &shared) {
 // One round of a group: images forward, and back to the gradients of what they share.
 template <Activation ACTIVATION, Pooling POOLING, class Shape>
 DEVICE void train_round(const Shape &shape, const Shared<Shape> &shared, const TrainWorkspace<Shape> &work,
-                        const Loader<Shape> &loader, unsigned *group_counter, const float *parameters, const Batch &batch, int round,
-                        bool first_round, Asked &asked, int64_t next_image) {
+                        const Loader<Shape> &loader, unsigned *group_counter, const float *parameters, const Batch &batch,
+                        int round, bool first_round, Asked &asked, int64_t next_image) {
     const int group = static_cast<int>(block_index()) / GROUP, place = static_cast<int>(block_index()) % GROUP;
     const int64_t group_row = static_cast<int64_t>(round) * GROUP, row = group_row + place; // of the batch
     if (!asked.there) {
@@ -132,14 +135,6 @@ template <class Shape, Activation ACTIVATION, Pooling POOLING> DEVICE void train
     const int steps = static_cast<int>(arguments.steps);
     const bool updates = arguments.rule.rule != LENET_GRADIENT_ONLY;
 
-    // A step that failed is found out before the next one writes over the weights that it had read: nobody waits for the answer.
-    const auto why_stopped = [&]() -> uint32_t {
-        const unsigned loss = *signals.loss_not_finite(), result = *signals.result_not_finite();
-        return loss == arguments.launch     ? LENET_LOSS_NOT_FINITE
-               : result == arguments.launch ? LENET_RESULT_NOT_FINITE
-                                            : LENET_FINISHED;
-    };
-
     loader.prepare(shared);
     zero_map2(shared);
     Asked asked;
@@ -147,13 +142,19 @@ template <class Shape, Activation ACTIVATION, Pooling POOLING> DEVICE void train
     for (; step < steps; step++) {
         const Batch batch(arguments, step);
         const float *parameters = set_of(arguments, step);
-        if (group < batch.rounds) {
+        const bool works = group < batch.rounds;
+        if (updates && thread_index() == 0) {
+            copy_async<16>(shared.rates(), reinterpret_cast<const float *>(arguments.rates + step));
+        }
+        if (works) {
             stage_conv1(shared, parameters);
-            commit_async();
+        }
+        commit_async();
+        if (works) {
             stage_conv2(shared, parameters);
             stage_fc3(shape, shared, parameters);
-            commit_async();
         }
+        commit_async();
         for (int round = group; round < batch.rounds; round += groups) {
             // What this block will see after this image: in the same batch or, if this group has one there, in the next.
             int64_t next_image = -1;
@@ -165,16 +166,20 @@ template <class Shape, Activation ACTIVATION, Pooling POOLING> DEVICE void train
             train_round<ACTIVATION, POOLING>(shape, shared, work, loader, signals.group(group), parameters, batch, round,
                                              round == group, asked, next_image);
         }
-        const uint32_t before = why_stopped();
+        wait_async<0>();
+        // Of the step before this one: early enough, since its weights have not been written over yet, and nobody waits for the
+        // answer.
+        const Failures before = signals.failures();
 
         grid_barrier(signals.grid());
-        if (before != LENET_FINISHED) {
+        if (before.reason(arguments.launch) != LENET_FINISHED) {
             break;
         }
-        Update update = {parameters, nullptr, arguments.gradient, arguments.rule, {}, shape.parameters()};
+        Update update = {
+            parameters,        nullptr, arguments.gradient, arguments.rule, reinterpret_cast<const Rates *>(shared.rates()),
+            shape.parameters()};
         if (updates) {
             update.next = const_cast<float *>(set_of(arguments, step + 1)); // ping or pong
-            update.rates = arguments.rates[step];
         }
         const StepEnd<Shape> end = {shape, work, batch.images, min(batch.rounds, groups) * GROUP};
         const Finite finite = finish_step(shared, end, update, arguments.results + step);
@@ -188,7 +193,7 @@ template <class Shape, Activation ACTIVATION, Pooling POOLING> DEVICE void train
         grid_barrier(signals.grid());
     }
     if (block_index() == 0 && thread_index() == 0) {
-        const uint32_t reason = why_stopped();
+        const uint32_t reason = signals.failures().reason(arguments.launch);
         *arguments.report = {static_cast<uint32_t>(reason == LENET_FINISHED ? step : step - 1), reason};
     }
 }

@@ -3,14 +3,23 @@
 
 #include "shared.cuh"
 
+// What a launch's blocks have found wrong: the number of that launch, or another one.
+struct Failures {
+    unsigned loss, result;
+
+    DEVICE uint32_t reason(uint32_t launch) const {
+        return loss == launch ? LENET_LOSS_NOT_FINITE : result == launch ? LENET_RESULT_NOT_FINITE : LENET_FINISHED;
+    }
+};
+
 // Words that are zero when a workspace is new, each on a cache line of its own.
 struct Signals {
     unsigned *words;
 
     DEVICE unsigned *grid() const { return words; }
-    // Holds the number of a launch that found a loss that was not finite, or a result.
     DEVICE unsigned *loss_not_finite() const { return words + 32; }
     DEVICE unsigned *result_not_finite() const { return words + 33; }
+    DEVICE Failures failures() const { return {*loss_not_finite(), *result_not_finite()}; }
     DEVICE unsigned *group(int group) const { return words + 32 * (2 + group); }
 };
 
@@ -20,11 +29,11 @@ template <class Shape> struct TrainWorkspace {
     const Shape &shape;
     const TrainArguments &arguments;
 
-    DEVICE float *features() const { return at(0); }                                 // (rows, features): pooled2
-    DEVICE float *fc1() const { return at(shape.features()); }                       // (rows, 120): output
-    DEVICE float *fc2() const { return at(shape.features() + FC1); }                 // (rows, 84): output
-    DEVICE float *fc1_gradient() const { return at(shape.features() + FC1 + FC2); }  // (rows, 120): before the activation
-    DEVICE float *fc2_gradient() const { return at(shape.features() + 2 * FC1 + FC2); } // (rows, 84): before the activation
+    DEVICE float *features() const { return at(0); }                                      // (rows, features): pooled2
+    DEVICE float *fc1() const { return at(shape.features()); }                            // (rows, 120): output
+    DEVICE float *fc2() const { return at(shape.features() + FC1); }                      // (rows, 84): output
+    DEVICE float *fc1_gradient() const { return at(shape.features() + FC1 + FC2); }       // (rows, 120): before the activation
+    DEVICE float *fc2_gradient() const { return at(shape.features() + 2 * FC1 + FC2); }   // (rows, 84): before the activation
     DEVICE float *fc3_gradient() const { return at(shape.features() + 2 * (FC1 + FC2)); } // (rows, class_row)
     DEVICE float *losses() const { return at(shape.features() + 2 * (FC1 + FC2) + shape.class_row()); } // (rows, 2): loss, correct
     DEVICE float *blocks() const { return at(shape.features() + 2 * (FC1 + FC2) + shape.class_row() + 2); }
@@ -48,6 +57,6 @@ template <class Shape> struct LogitsWorkspace {
     DEVICE LogitsWorkspace(const Shape &shape, void *workspace)
         : shape(shape), memory(static_cast<float *>(workspace) + LENET_BARRIER_WORDS) {}
 
-    DEVICE float *features() const { return memory; }                                              // (blocks, features)
+    DEVICE float *features() const { return memory; }                                                     // (blocks, features)
     DEVICE float *fc1() const { return memory + static_cast<int64_t>(block_count()) * shape.features(); } // (blocks, 120)
 };

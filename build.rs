@@ -1,9 +1,13 @@
 //! Generates `include/lenet.h` from `src/ffi`, compiles the CUDA kernels of the plugin, and gives the shared
 //! library its name.
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{env, fs};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{env, fs, thread};
 
 /// The files of `src/ffi` that declare something, in the header's order.
 const SOURCES: [&str; 7] =
@@ -63,31 +67,78 @@ fn version_macros() -> String {
     )
 }
 
-/// Each `cuda/NAME.cu` to `NAME.ptx` in OUT_DIR, for the GPUs that candle's kernels are compiled for. The headers
-/// beside them are read by nvcc alone.
+/// The shapes, activations and poolings of which `cuda/lenet.cu` is compiled, each into a module of its own, so
+/// that a model loads one.
+const SHAPES: [&str; 4] = ["padded_28", "plain_28", "plain_32", "any"];
+const ACTIVATIONS: [&str; 3] = ["sigmoid", "tanh", "relu"];
+const POOLINGS: [&str; 2] = ["average", "max"];
+
+/// The sources that are one module each.
+const SINGLE: [&str; 2] = ["apply", "sizes"];
+
+/// Compiles `cuda` to PTX, which the driver compiles for its GPU, and lists the modules in `modules.rs`. Compressed,
+/// for they are 15 MB of text.
 fn compile_kernels() {
-    for name in ["CUDA_HOME", "CUDA_COMPUTE_CAP", "NVCC"] {
+    for name in ["CUDA_HOME", "CUDA_COMPUTE_CAP"] {
         println!("cargo:rerun-if-env-changed={name}");
     }
     println!("cargo:rerun-if-changed=cuda");
-    let home = env::var_os("CUDA_HOME").map(|home| PathBuf::from(home).join("bin/nvcc"));
-    let nvcc = env::var_os("NVCC").map(PathBuf::from).or(home).unwrap_or_else(|| "nvcc".into());
-    let capability = env::var("CUDA_COMPUTE_CAP").unwrap_or_else(|_| "80".to_string());
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    for entry in fs::read_dir("cuda").into_iter().flatten() {
-        let source = entry.expect("cuda/ can be read").path();
-        if source.extension().is_none_or(|extension| extension != "cu") {
-            continue;
-        }
-        let ptx = out.join(source.with_extension("ptx").file_name().expect("a file has a name"));
-        let mut command = Command::new(&nvcc);
-        command.args(["--ptx", "-O3", "-std=c++17", "-Werror=all-warnings"]);
-        command.arg(format!("-arch=compute_{capability}")).arg("-o").arg(ptx).arg(&source);
-        match command.status() {
-            Ok(status) => assert!(status.success(), "{command:?}: {status}"),
-            Err(error) => panic!("{}: {error}; `make cuda` brings nvcc", nvcc.display()),
+    let mut modules: Vec<(String, &str, Vec<String>)> =
+        SINGLE.iter().map(|name| (name.to_string(), *name, vec![])).collect();
+    for shape in SHAPES {
+        for activation in ACTIVATIONS {
+            for pooling in POOLINGS {
+                let macros = [("SHAPE", shape), ("ACTIVATION", activation), ("POOLING", pooling)];
+                let macros = macros.map(|(name, value)| format!("-D{name}={value}"));
+                let name = format!("{shape}_{activation}_{pooling}");
+                modules.push((name, "lenet", macros.into()));
+            }
         }
     }
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let jobs = env::var("NUM_JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(1);
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                while let Some((name, source, macros)) =
+                    modules.get(next.fetch_add(1, Ordering::Relaxed))
+                {
+                    compile_module(&out.join(name).with_extension("ptx"), source, macros);
+                }
+            });
+        }
+    });
+    let lines = modules.iter().map(|(name, ..)| {
+        format!("    ({name:?}, include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{name}.ptx.gz\"))),\n")
+    });
+    let table = format!(
+        "const MODULES: [(&str, &[u8]); {}] = [\n{}];\n",
+        modules.len(),
+        lines.collect::<String>()
+    );
+    fs::write(out.join("modules.rs"), table).expect("OUT_DIR is writable");
+}
+
+/// The kernels say where a multiplication and an addition are one operation: with `--fmad=true` the same sum could
+/// have other bits in another kernel.
+fn compile_module(ptx: &Path, source: &str, macros: &[String]) {
+    let home = env::var_os("CUDA_HOME").map(|home| PathBuf::from(home).join("bin/nvcc"));
+    let nvcc = home.unwrap_or_else(|| "nvcc".into());
+    let capability = env::var("CUDA_COMPUTE_CAP").unwrap_or_else(|_| "80".to_string());
+    let mut command = Command::new(&nvcc);
+    command.args(["--ptx", "-O3", "-std=c++17", "--fmad=false", "-Werror=all-warnings"]);
+    command.arg(format!("-arch=compute_{capability}")).args(macros);
+    command.arg("-o").arg(ptx).arg(format!("cuda/{source}.cu"));
+    match command.status() {
+        Ok(status) => assert!(status.success(), "{command:?}: {status}"),
+        Err(error) => panic!("{}: {error}; `make cuda` brings nvcc", nvcc.display()),
+    }
+    let text = fs::read(ptx).expect("nvcc wrote the PTX");
+    let mut compressed = GzEncoder::new(Vec::new(), Compression::best());
+    compressed.write_all(&text).expect("memory can be written");
+    let compressed = compressed.finish().expect("memory can be written");
+    fs::write(ptx.with_extension("ptx.gz"), compressed).expect("OUT_DIR is writable");
 }
 
 fn link_arguments() {

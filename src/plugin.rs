@@ -363,6 +363,9 @@ unsafe extern "C" fn train(
 #[cfg(feature = "cuda")]
 mod cuda {
     use super::{Devices, table};
+    use crate::architecture::Architecture;
+    use crate::batch::Normalization;
+    use crate::engine::{Engine, open_cuda};
     use crate::error::{Code, Error, Result};
     use crate::plugin_abi::Table;
     use candle_core::Device;
@@ -378,10 +381,15 @@ mod cuda {
             Ok(count.max(0) as u32)
         }
 
-        fn open(index: u32) -> Result<Device> {
+        fn open(
+            index: u32,
+            architecture: Architecture,
+            normalization: Normalization,
+        ) -> Result<Box<dyn Engine>> {
             // A stream of its own: candle's default ones are per thread and wait for nobody.
             let device = Device::new_cuda_with_stream(index as usize).map_err(Error::from);
-            device.map_err(|error| match error.code {
+            let engine = device.and_then(|device| open_cuda(device, architecture, normalization));
+            engine.map_err(|error| match error.code {
                 Code::OutOfMemory => error,
                 _ => Error::new(Code::DeviceUnavailable, error.message),
             })

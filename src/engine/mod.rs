@@ -6,16 +6,21 @@
 //! | room | concern |
 //! | --- | --- |
 //! | `remote` | an engine in another shared library, the plugin: CUDA, which not every host has |
+//! | `cuda` | the engine for NVIDIA GPUs, of the plugin alone: many steps a launch |
 //! | `fused` | the engine for CPUs: forward and backward in the cache |
 //! | `candle` | candle's operations on any of its devices, and what the others are compared with |
 //! | `interface` | what every engine can do |
 
 mod candle;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod fused;
 mod interface;
 mod remote;
 
 pub use self::candle::CandleEngine;
+#[cfg(feature = "cuda")]
+pub use cuda::open as open_cuda;
 #[cfg(feature = "kernel-benches")]
 pub use fused::benched;
 pub use interface::Engine;

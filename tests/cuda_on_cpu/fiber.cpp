@@ -17,6 +17,13 @@ constexpr std::size_t PAGE = 4096;
 
 Fiber *entered = nullptr;
 
+// Stacks that all end at the end of a page would share a few lines of the cache.
+std::size_t next_color() {
+    constexpr std::size_t LINE = 64;
+    static std::size_t fibers = 0;
+    return fibers++ * 5 * LINE % PAGE;
+}
+
 } // namespace
 
 #ifndef FIBERS_BY_UCONTEXT
@@ -47,14 +54,16 @@ cuda_on_cpu_switch:
 )");
 #endif
 
-Fiber::Fiber(std::size_t bytes) : stack_bytes((bytes + PAGE - 1) / PAGE * PAGE) {
-    mapped = stack_bytes + PAGE;
+Fiber::Fiber(std::size_t bytes) {
+    mapped = PAGE + (bytes + PAGE - 1) / PAGE * PAGE;
     void *map = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (map == MAP_FAILED || mprotect(map, PAGE, PROT_NONE) != 0) {
         std::perror("the stack of a fiber");
         std::abort();
     }
     mapping = static_cast<char *>(map);
+    stack = mapping + PAGE;
+    stack_bytes = mapped - PAGE - next_color();
 }
 
 Fiber::~Fiber() {
@@ -66,14 +75,14 @@ void Fiber::start(std::function<void()> what) {
     ended = false;
 #ifdef FIBERS_BY_UCONTEXT
     getcontext(&inside);
-    inside.uc_stack.ss_sp = mapping + PAGE;
+    inside.uc_stack.ss_sp = stack;
     inside.uc_stack.ss_size = stack_bytes;
     inside.uc_link = nullptr;
     makecontext(&inside, &Fiber::begin, 0);
 #else
     // As `cuda_on_cpu_switch` leaves a stack: six registers, then where to go on. The stack pointer is 8 below a
     // multiple of 16 when a function begins, as after a call.
-    auto **top = reinterpret_cast<void **>(mapping + PAGE + stack_bytes);
+    auto **top = reinterpret_cast<void **>(stack + stack_bytes);
     *--top = nullptr;
     *--top = reinterpret_cast<void *>(&Fiber::begin);
     for (int i = 0; i < 6; i++) {
@@ -101,7 +110,7 @@ void Fiber::begin() {
 bool Fiber::enter() {
     entered = this;
 #ifdef __SANITIZE_ADDRESS__
-    __sanitizer_start_switch_fiber(&fake_stack_outside, mapping + PAGE, stack_bytes);
+    __sanitizer_start_switch_fiber(&fake_stack_outside, stack, stack_bytes);
 #endif
 #ifdef FIBERS_BY_UCONTEXT
     swapcontext(&outside, &inside);

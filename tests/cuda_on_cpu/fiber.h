@@ -35,6 +35,7 @@ private:
 
     char *mapping;
     std::size_t mapped;
+    char *stack; // behind the page
     std::size_t stack_bytes;
     std::function<void()> body;
     bool ended = true;

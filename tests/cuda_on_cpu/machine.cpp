@@ -80,7 +80,7 @@ std::set<int> all_reached;
 bool orderings_count = true;
 
 bool same(Site a, Site b) {
-    return a.line == b.line && std::strcmp(a.file, b.file) == 0;
+    return a.line == b.line && (a.file == b.file || std::strcmp(a.file, b.file) == 0);
 }
 
 std::string name(Site site) {
@@ -105,16 +105,19 @@ unsigned lane_of(const Thread &thread) {
     return thread.number % LANES;
 }
 
-void wake(Thread &thread) {
-    thread.wait = Wait::nothing;
-    grid->ready.push_back(&thread);
-}
-
-// The threads of a block or warp but the one that runs, which goes on by itself.
-void wake_others(unsigned first, unsigned count) {
-    for (unsigned i = first; i < first + count; i++) {
-        if (threads[i].get() != now) {
-            wake(*threads[i]);
+// The threads [first, first + count), but not the one that runs: it goes on by itself.
+void wake(unsigned first, unsigned count) {
+    for (unsigned i = 0; i < count; i++) {
+        const bool in_front = grid->launch.order == Order::forward;
+        Thread *thread = threads[in_front ? first + count - 1 - i : first + i].get();
+        if (thread == now) {
+            continue;
+        }
+        thread->wait = Wait::nothing;
+        if (in_front) {
+            grid->ready.push_front(thread);
+        } else {
+            grid->ready.push_back(thread);
         }
     }
 }
@@ -151,7 +154,7 @@ void wake_those_who_wait_for(const std::uint32_t *at) {
         Thread &thread = *spinning[i];
         if ((at == nullptr || thread.watched == at) && *thread.watched != thread.seen) {
             spinning.erase(spinning.begin() + static_cast<std::ptrdiff_t>(i));
-            wake(thread);
+            wake(thread.number, 1);
         } else {
             i++;
         }
@@ -192,6 +195,7 @@ Thread &next() {
     Thread *chosen;
     switch (grid->launch.order) {
     case Order::forward:
+    case Order::in_step:
         chosen = ready.front();
         ready.pop_front();
         return *chosen;
@@ -260,8 +264,8 @@ void launch(const Launch &launch, const std::function<void()> &kernel) {
         thread.watched = nullptr;
         thread.open_group = 0;
         thread.fiber.start(kernel);
-        wake(thread);
     }
+    wake(0, count);
 
     for (unsigned left = count; left > 0;) {
         Thread &thread = next();
@@ -345,7 +349,7 @@ void block_barrier(Site site) {
     block.arrived = 0;
     const unsigned first = now->number / grid->launch.threads * grid->launch.threads;
     races::together(first, grid->launch.threads);
-    wake_others(first, grid->launch.threads);
+    wake(first, grid->launch.threads);
 }
 
 void warp_together(Site site, void *part, Together together) {
@@ -367,7 +371,7 @@ void warp_together(Site site, void *part, Together together) {
     }
     warp.arrived = 0;
     together(warp.parts);
-    wake_others(now->number / LANES * LANES, LANES);
+    wake(now->number / LANES * LANES, LANES);
 }
 
 void warp_barrier(Site site) {
@@ -420,11 +424,13 @@ std::uint32_t atomic_load(Site site, const std::uint32_t *from, Ordering orderin
     if (orderings_count && ordering == Ordering::acquire) {
         races::acquire(from);
     }
+    races::atomic_access(site, from, false);
     return now->seen;
 }
 
 void atomic_store(Site site, std::uint32_t *to, std::uint32_t value, Ordering ordering) {
     maybe_hold_up(site);
+    races::atomic_access(site, to, true);
     if (orderings_count && ordering == Ordering::release) {
         races::release(to, false);
     } else {
@@ -440,6 +446,7 @@ std::uint32_t atomic_update(Site site, std::uint32_t *at, const std::function<st
     if (orderings_count && (ordering == Ordering::acquire || ordering == Ordering::acquire_release)) {
         races::acquire(at);
     }
+    races::atomic_access(site, at, true);
     if (orderings_count && (ordering == Ordering::release || ordering == Ordering::acquire_release)) {
         races::release(at, true);
     }

@@ -23,8 +23,9 @@ struct Site {
 };
 
 enum class Order {
-    forward, // first come, first served: all blocks in step; copies arrive when they are waited for
-    reverse, // last come, first served: a block runs as far as it can; copies arrive at once
+    forward, // from the first thread on, each warp and block as far as it can; copies arrive when they are waited for
+    reverse, // from the last thread on, also as far as it can; copies arrive at once
+    in_step, // first come, first served; copies arrive when they are waited for
     random,  // by the seed, copies too, and a thread may be held up before any atomic operation
 };
 

@@ -1,85 +1,110 @@
-// The GPU's instructions, as cuda/primitives.cuh has them, on the machine that is not there.
+// The instructions of cuda/primitives.cuh, done by the machine. A kernel that is compiled beside this file takes it for that one.
 #pragma once
 
 #include "cuda.h"
 #include "tensor_core.h"
 
-#define SITE cuda_on_cpu::Site{file, line}
+#define DEVICE inline
+
+// Of the call, as arguments that nobody writes.
 #define CALLER const char *file = __builtin_FILE(), int line = __builtin_LINE()
+#define SITE (cuda_on_cpu::Site{file, line})
 
-inline float *shared_memory() { return static_cast<float *>(cuda_on_cpu::shared_memory()); }
-inline void block_barrier(CALLER) { cuda_on_cpu::block_barrier(SITE); }
-inline void warp_barrier(CALLER) { cuda_on_cpu::warp_barrier(SITE); }
+DEVICE unsigned thread_index() {
+    return cuda_on_cpu::thread_index();
+}
+DEVICE unsigned block_index() {
+    return cuda_on_cpu::block_index();
+}
+DEVICE unsigned block_count() {
+    return cuda_on_cpu::block_count();
+}
+DEVICE float *shared_memory() {
+    return static_cast<float *>(cuda_on_cpu::shared_memory());
+}
+DEVICE unsigned opaque(unsigned value) {
+    return value;
+}
 
-template <typename T> T shuffle(T value, unsigned from_lane, cuda_on_cpu::Site site) {
+DEVICE std::uint32_t bits_of(float value) {
+    std::uint32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+DEVICE float float_of(std::uint32_t bits) {
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+// ---- waiting
+
+DEVICE void block_barrier(CALLER) {
+    cuda_on_cpu::block_barrier(SITE);
+}
+DEVICE void warp_barrier(CALLER) {
+    cuda_on_cpu::warp_barrier(SITE);
+}
+
+DEVICE unsigned atomic_add_acquire_release(unsigned *at, unsigned value, CALLER) {
+    const auto sum = [=](unsigned before) { return before + value; };
+    return cuda_on_cpu::atomic_update(SITE, at, sum, cuda_on_cpu::Ordering::acquire_release);
+}
+DEVICE unsigned load_acquire(const unsigned *at, CALLER) {
+    return cuda_on_cpu::atomic_load(SITE, at, cuda_on_cpu::Ordering::acquire);
+}
+DEVICE unsigned load_relaxed(const unsigned *at, CALLER) {
+    return cuda_on_cpu::atomic_load(SITE, at, cuda_on_cpu::Ordering::relaxed);
+}
+DEVICE void store_release(unsigned *at, unsigned value, CALLER) {
+    cuda_on_cpu::atomic_store(SITE, at, value, cuda_on_cpu::Ordering::release);
+}
+DEVICE void store_relaxed(unsigned *at, unsigned value, CALLER) {
+    cuda_on_cpu::atomic_store(SITE, at, value, cuda_on_cpu::Ordering::relaxed);
+}
+
+// ---- asynchronous copies
+
+template <int BYTES> DEVICE void copy_async(float *to, const float *from, CALLER) {
+    static_assert(BYTES == 4 || BYTES == 8 || BYTES == 16);
+    cuda_on_cpu::copy_async(SITE, to, from, BYTES);
+}
+DEVICE void commit_async() {
+    cuda_on_cpu::commit_async();
+}
+template <int GROUPS> DEVICE void wait_async() {
+    cuda_on_cpu::wait_async(GROUPS);
+}
+
+// ---- a warp together
+
+template <typename T> DEVICE T shuffle_xor(T value, int lanes, CALLER) {
     struct Part {
-        T value;
+        T mine;
         unsigned from;
         T received;
-    } part{value, from_lane % cuda_on_cpu::LANES, value};
-    cuda_on_cpu::warp_together(site, &part, [](void *const *parts) {
+    } part{value, (cuda_on_cpu::thread_index() ^ static_cast<unsigned>(lanes)) % cuda_on_cpu::LANES, value};
+    cuda_on_cpu::warp_together(SITE, &part, [](void *const *parts) {
         for (unsigned lane = 0; lane < cuda_on_cpu::LANES; lane++) {
             Part &to = *static_cast<Part *>(parts[lane]);
-            to.received = static_cast<Part *>(parts[to.from])->value;
+            to.received = static_cast<Part *>(parts[to.from])->mine;
         }
     });
     return part.received;
 }
-template <typename T> T shuffle_xor(T value, int bits, CALLER) {
-    return shuffle(value, cuda_on_cpu::thread_index() ^ static_cast<unsigned>(bits), SITE);
+
+DEVICE void mma_tf32(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2], CALLER) {
+    cuda_on_cpu::Fragments fragments{d, a, b};
+    cuda_on_cpu::warp_together(SITE, &fragments, cuda_on_cpu::multiply_add_tf32);
 }
 
-// As the hardware spreads them over the lanes: group = lane / 4, place = lane % 4.
-inline void mma_tf32(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2], CALLER) {
-    struct Part {
-        float *d;
-        const std::uint32_t *a, *b;
-    } part{d, a, b};
-    cuda_on_cpu::warp_together(SITE, &part, [](void *const *parts) {
-        float product[16][8];
-        std::uint32_t left[16][8], right[8][8];
-        const auto each = [&](auto visit) {
-            for (unsigned lane = 0; lane < cuda_on_cpu::LANES; lane++) {
-                visit(*static_cast<Part *>(parts[lane]), lane / 4, lane % 4);
-            }
-        };
-        each([&](const Part &part, unsigned group, unsigned place) {
-            for (unsigned i = 0; i < 4; i++) {
-                left[group + i % 2 * 8][place + i / 2 * 4] = part.a[i];
-                product[group + i / 2 * 8][place * 2 + i % 2] = part.d[i];
-            }
-            for (unsigned i = 0; i < 2; i++) {
-                right[place + i * 4][group] = part.b[i];
-            }
-        });
-        cuda_on_cpu::multiply_add_tf32(product, left, right);
-        each([&](const Part &part, unsigned group, unsigned place) {
-            for (unsigned i = 0; i < 4; i++) {
-                part.d[i] = product[group + i / 2 * 8][place * 2 + i % 2];
-            }
-        });
-    });
-}
+// ---- mathematics
 
-template <int BYTES> void copy_async(void *to, const void *from, CALLER) {
-    cuda_on_cpu::copy_async(SITE, to, from, BYTES);
+// The GPU has the power of two; the product is rounded.
+DEVICE float fast_exp(float x) {
+    return std::exp2(x * 1.44269504f);
 }
-inline void commit_async() { cuda_on_cpu::commit_async(); }
-template <int GROUPS> void wait_async() { cuda_on_cpu::wait_async(GROUPS); }
-
-inline unsigned atomic_add_acquire_release(unsigned *at, unsigned value, CALLER) {
-    return cuda_on_cpu::atomic_update(
-        SITE, at, [=](unsigned before) { return before + value; }, cuda_on_cpu::Ordering::acquire_release);
+DEVICE float fast_divide(float a, float b) {
+    const float size = std::fabs(b);
+    return size > 0x1p126f && !std::isinf(size) ? a * 0.0f : a * (1.0f / b);
 }
-inline unsigned load_acquire(const unsigned *at, CALLER) {
-    return cuda_on_cpu::atomic_load(SITE, at, cuda_on_cpu::Ordering::acquire);
-}
-inline unsigned load_relaxed(const unsigned *at, CALLER) {
-    return cuda_on_cpu::atomic_load(SITE, at, cuda_on_cpu::Ordering::relaxed);
-}
-inline void store_release(unsigned *at, unsigned value, CALLER) {
-    cuda_on_cpu::atomic_store(SITE, at, value, cuda_on_cpu::Ordering::release);
-}
-
-inline float fast_exp(float x) { return std::exp(x); }
-inline float fast_divide(float a, float b) { return a / b; }

@@ -47,6 +47,7 @@ struct Access {
 struct Word {
     Access write;
     Access read;
+    Access atomic; // the last atomic write
     std::uint32_t more_reads = 0; // of other blocks: a place in `more`, or 0
     Place read_only = 0;          // where it was read as a constant, or 0
     bool awaited = false;         // an asynchronous copy is on its way
@@ -177,6 +178,8 @@ void read_word(const char *at, Word &word, std::uint8_t bytes, Place where) {
         report(at, "read", where, "asynchronous copy, which was not waited for,", word.write);
     } else if (word.write.count > 0 && (word.write.bytes & bytes) != 0 && !knows(word.write)) {
         report(at, "read", where, "write", word.write);
+    } else if (word.atomic.count > 0 && !knows(word.atomic)) {
+        report(at, "read", where, "atomic write", word.atomic);
     }
     const Access access = access_of_now(bytes, where);
     Access &read = word.read;
@@ -199,14 +202,15 @@ void read_word(const char *at, Word &word, std::uint8_t bytes, Place where) {
     }
 }
 
-void write_word(const char *at, Word &word, std::uint8_t bytes, Place where) {
+// What a write must know of, atomic or not.
+void check_write(const char *at, Word &word, std::uint8_t bytes, const char *what, Place where) {
     const auto check = [&](Access other, const char *name) {
         if (other.count > 0 && (other.bytes & bytes) != 0 && !knows(other)) {
-            report(at, "write", where, name, other);
+            report(at, what, where, name, other);
         }
     };
     if (word.awaited) {
-        report(at, "write", where, "asynchronous copy, which was not waited for,", word.write);
+        report(at, what, where, "asynchronous copy, which was not waited for,", word.write);
     } else {
         check(word.write, "write");
     }
@@ -218,9 +222,16 @@ void write_word(const char *at, Word &word, std::uint8_t bytes, Place where) {
         more[word.more_reads].clear();
     }
     if (word.read_only != 0) {
-        report(at, "write", where, "read of it as a constant", Access{now_number, 1, 15, 0, word.read_only});
+        report(at, what, where, "read of it as a constant", Access{now_number, 1, 15, 0, word.read_only});
     }
     word.read = {};
+}
+
+void write_word(const char *at, Word &word, std::uint8_t bytes, Place where) {
+    if (word.atomic.count > 0 && !knows(word.atomic)) {
+        report(at, "write", where, "atomic write", word.atomic);
+    }
+    check_write(at, word, bytes, "write", where);
     word.write = access_of_now(bytes, where);
 }
 
@@ -320,6 +331,18 @@ void acquire(const void *at) {
 
 void forget(const void *at) {
     published.erase(at);
+}
+
+void atomic_access(Site site, const void *pointer, bool writes) {
+    const Place where = place_of(site);
+    each_word(pointer, sizeof(std::uint32_t), [&](const char *at, Word &word, std::uint8_t mask) {
+        if (writes) {
+            check_write(at, word, mask, "atomic write", where);
+            word.atomic = access_of_now(mask, where);
+        } else if (word.write.count > 0 && !knows(word.write)) {
+            report(at, "atomic read", where, "write", word.write);
+        }
+    });
 }
 
 void copy_begins(Site site, const void *to, const void *from, std::size_t bytes) {

@@ -21,6 +21,8 @@ void leave();
 void together(unsigned first, unsigned count);
 void release(const void *at, bool also_what_was_known_there);
 void acquire(const void *at);
+// An atomic operation, which other atomic ones may meet at any time, and plain accesses may not.
+void atomic_access(Site site, const void *at, bool writes);
 // A plain value is there now, which says nothing of what was done before.
 void forget(const void *at);
 
@@ -43,6 +45,7 @@ inline void together(unsigned, unsigned) {}
 inline void release(const void *, bool) {}
 inline void acquire(const void *) {}
 inline void forget(const void *) {}
+inline void atomic_access(Site, const void *, bool) {}
 inline void copy_begins(Site, const void *, const void *, std::size_t) {}
 inline void copy_ends(Site, const void *, const void *, std::size_t) {}
 inline void read_only_load(Site, const void *, std::size_t) {}

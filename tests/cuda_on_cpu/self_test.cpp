@@ -39,7 +39,7 @@ void block_barriers() {
     float *out = allocate<float>(THREADS);
     run(1, [=] {
         float *shared = shared_memory();
-        const unsigned thread = threadIdx.x;
+        const unsigned thread = thread_index();
         shared[thread] = static_cast<float>(thread);
         for (int i = 0; i < 5; i++) {
             block_barrier();
@@ -57,11 +57,11 @@ void block_barriers() {
 void shuffle_reduction() {
     float *out = allocate<float>(THREADS);
     run(1, [=] {
-        auto sum = static_cast<float>(threadIdx.x);
+        auto sum = static_cast<float>(thread_index());
         for (int bits = 16; bits > 0; bits /= 2) {
             sum += shuffle_xor(sum, bits);
         }
-        out[threadIdx.x] = sum;
+        out[thread_index()] = sum;
     });
     for (unsigned i = 0; i < THREADS; i++) {
         expect(out[i] == (i < 32 ? 496.f : 1520.f), "the sum over a warp");
@@ -70,8 +70,8 @@ void shuffle_reduction() {
 
 void warp_barriers() {
     run(1, [] {
-        float *mine = shared_memory() + threadIdx.x / 32 * 32;
-        const unsigned lane = threadIdx.x % 32;
+        float *mine = shared_memory() + thread_index() / 32 * 32;
+        const unsigned lane = thread_index() % 32;
         mine[lane] = static_cast<float>(lane);
         warp_barrier();
         expect(mine[31 - lane] == static_cast<float>(31 - lane), "what another lane wrote");
@@ -86,13 +86,13 @@ void grid_barriers() {
     *arrived = 0;
     run(BLOCKS, [=] {
         for (unsigned i = 0; i < 4; i++) {
-            if (threadIdx.x == 7) {
+            if (thread_index() == 7) {
                 const float *before = values + (i % 2 == 0 ? BLOCKS : 0);
-                values[i % 2 * BLOCKS + blockIdx.x] =
-                    i == 0 ? static_cast<float>(blockIdx.x) : before[(blockIdx.x + 1) % BLOCKS];
+                values[i % 2 * BLOCKS + block_index()] =
+                    i == 0 ? static_cast<float>(block_index()) : before[(block_index() + 1) % BLOCKS];
             }
             block_barrier();
-            if (threadIdx.x == 0) {
+            if (thread_index() == 0) {
                 atomic_add_acquire_release(arrived, 1);
                 while (load_acquire(arrived) < (i + 1) * BLOCKS) {
                 }
@@ -113,7 +113,7 @@ void asynchronous_copies() {
     }
     run(1, [=] {
         float *shared = shared_memory();
-        const unsigned thread = threadIdx.x;
+        const unsigned thread = thread_index();
         copy_async<4>(shared + thread, from + thread);
         commit_async();
         wait_async<0>();
@@ -145,11 +145,11 @@ void products() {
     }
     float *out = allocate<float>(256);
     run(1, [&a, &b, out] {
-        const unsigned lane = threadIdx.x % 32, group = lane / 4, place = lane % 4;
+        const unsigned lane = thread_index() % 32, group = lane / 4, place = lane % 4;
         std::uint32_t high_a[4], low_a[4], high_b[2], low_b[2];
         const auto split = [](float value, std::uint32_t &high, std::uint32_t &low) {
-            high = __float_as_uint(value) & 0xffffe000u;
-            low = __float_as_uint(value - __uint_as_float(high));
+            high = bits_of(value) & 0xffffe000u;
+            low = bits_of(value - float_of(high));
         };
         for (unsigned i = 0; i < 4; i++) {
             split(a[(group + i % 2 * 8) * 8 + place + i / 2 * 4], high_a[i], low_a[i]);
@@ -162,7 +162,7 @@ void products() {
         mma_tf32(three, low_a, high_b);
         mma_tf32(three, high_a, low_b);
         mma_tf32(three, high_a, high_b);
-        if (threadIdx.x < 32) {
+        if (thread_index() < 32) {
             for (unsigned i = 0; i < 4; i++) {
                 const unsigned at = (group + i / 2 * 8) * 8 + place * 2 + i % 2;
                 out[at] = one[i];
@@ -202,7 +202,7 @@ private:
         const auto biased = static_cast<std::uint32_t>(127 + lowest) + number() % static_cast<unsigned>(highest - lowest + 1);
         const std::uint64_t fraction = number() & 0x7fffff;
         const std::uint64_t sign = number() & 1;
-        return __uint_as_float(static_cast<std::uint32_t>(sign << 31 | biased << 23 | fraction) & mask);
+        return float_of(static_cast<std::uint32_t>(sign << 31 | biased << 23 | fraction) & mask);
     }
     std::uint64_t state = 88172645463325252;
 };
@@ -253,19 +253,19 @@ void as_an_h200() {
             float d[16][8];
             for (int m = 0; m < 16; m++) {
                 for (int k = 0; k < 8; k++) {
-                    a[m][k] = __float_as_uint(left(kind, k));
+                    a[m][k] = bits_of(left(kind, k));
                     d[m][k] = before(kind);
                 }
             }
             for (auto &row : b) {
                 for (auto &value : row) {
-                    value = __float_as_uint(right(kind));
+                    value = bits_of(right(kind));
                 }
             }
             cuda_on_cpu::multiply_add_tf32(d, a, b);
             for (const auto &row : d) {
                 for (const float value : row) {
-                    hash = (hash ^ __float_as_uint(value)) * 0x100000001b3;
+                    hash = (hash ^ bits_of(value)) * 0x100000001b3;
                 }
             }
         }
@@ -280,8 +280,8 @@ void as_an_h200() {
 void no_barrier() {
     float *out = allocate<float>(THREADS);
     run(1, [=] {
-        shared_memory()[threadIdx.x] = 1;
-        out[threadIdx.x] = shared_memory()[(threadIdx.x + 1) % THREADS];
+        shared_memory()[thread_index()] = 1;
+        out[thread_index()] = shared_memory()[(thread_index() + 1) % THREADS];
     });
 }
 
@@ -289,9 +289,9 @@ void no_barrier() {
 void a_race_that_the_order_hides() {
     float *value = allocate<float>(1);
     run(2, [=] {
-        if (blockIdx.x == 0) {
+        if (block_index() == 0) {
             *value = 1;
-        } else if (threadIdx.x == 0) {
+        } else if (thread_index() == 0) {
             volatile float seen = *value;
             (void)seen;
         }
@@ -303,14 +303,25 @@ void relaxed_instead_of_acquire() {
     float *value = allocate<float>(1);
     *flag = 0;
     run(2, [=] {
-        if (threadIdx.x == 0 && blockIdx.x == 0) {
+        if (thread_index() == 0 && block_index() == 0) {
             *value = 1;
             store_release(flag, 1);
-        } else if (threadIdx.x == 0) {
+        } else if (thread_index() == 0) {
             while (load_relaxed(flag) == 0) {
             }
             expect(*value == 1, "the value behind the flag");
         }
+    });
+}
+
+// Threads may write one word at once if they do it atomically; who reads it plainly must wait for them.
+void plain_read_beside_atomic_writes() {
+    unsigned *word = allocate<unsigned>(1);
+    run(2, [=] {
+        store_relaxed(word, 1);
+        block_barrier();
+        volatile unsigned seen = *word;
+        (void)seen;
     });
 }
 
@@ -319,10 +330,10 @@ void copy_that_is_not_waited_for() {
     float *out = allocate<float>(THREADS);
     std::fill_n(from, THREADS, 1.f);
     run(1, [=] {
-        copy_async<4>(shared_memory() + threadIdx.x, from + threadIdx.x);
+        copy_async<4>(shared_memory() + thread_index(), from + thread_index());
         commit_async();
         block_barrier();
-        out[threadIdx.x] = shared_memory()[threadIdx.x];
+        out[thread_index()] = shared_memory()[thread_index()];
         wait_async<0>();
     });
     expect(out[0] == 1, "what was copied");
@@ -333,10 +344,10 @@ void copy_without_a_barrier() {
     float *out = allocate<float>(THREADS);
     std::fill_n(from, THREADS, 1.f);
     run(1, [=] {
-        copy_async<4>(shared_memory() + threadIdx.x, from + threadIdx.x);
+        copy_async<4>(shared_memory() + thread_index(), from + thread_index());
         commit_async();
         wait_async<0>();
-        out[threadIdx.x] = shared_memory()[(threadIdx.x + 1) % THREADS];
+        out[thread_index()] = shared_memory()[(thread_index() + 1) % THREADS];
     });
     for (unsigned i = 0; i < THREADS; i++) {
         expect(out[i] == 1, "what was copied");
@@ -345,7 +356,7 @@ void copy_without_a_barrier() {
 
 void barrier_in_a_branch() {
     run(1, [] {
-        if (threadIdx.x < 32) {
+        if (thread_index() < 32) {
             block_barrier();
         } else {
             block_barrier();
@@ -355,7 +366,7 @@ void barrier_in_a_branch() {
 
 void barrier_after_a_return() {
     run(1, [] {
-        if (threadIdx.x == 3) {
+        if (thread_index() == 3) {
             return;
         }
         block_barrier();
@@ -364,7 +375,7 @@ void barrier_after_a_return() {
 
 void half_a_warp() {
     run(1, [] {
-        if (threadIdx.x % 32 < 16) {
+        if (thread_index() % 32 < 16) {
             shuffle_xor(1, 1);
         }
     });
@@ -375,7 +386,7 @@ void waiting_for_ever() {
     unsigned *flag = allocate<unsigned>(1);
     *flag = 0;
     run(2, [=] {
-        if (threadIdx.x == 0 && blockIdx.x == 0) {
+        if (thread_index() == 0 && block_index() == 0) {
             while (load_acquire(flag) == 0) {
             }
         }
@@ -384,7 +395,7 @@ void waiting_for_ever() {
 }
 
 void beyond_shared_memory() {
-    run(1, [] { shared_memory()[threadIdx.x + 1] = 0; });
+    run(1, [] { shared_memory()[thread_index() + 1] = 0; });
 }
 
 void misaligned_copy() {
@@ -396,7 +407,7 @@ void misaligned_vector() {
     float *from = allocate<float>(THREADS);
     run(1, [=] {
         const float2 pair = *reinterpret_cast<const float2 *>(from + 1);
-        shared_memory()[threadIdx.x] = pair.x;
+        shared_memory()[thread_index()] = pair.x;
     });
 }
 
@@ -409,7 +420,7 @@ __attribute__((noinline)) int deeper(volatile int *above) {
 void too_deep() {
     run(1, [] {
         volatile int depth = 0;
-        shared_memory()[threadIdx.x] = static_cast<float>(deeper(&depth));
+        shared_memory()[thread_index()] = static_cast<float>(deeper(&depth));
     });
 }
 
@@ -424,6 +435,7 @@ const std::map<std::string, void (*)()> TESTS = {
     {"no_barrier", no_barrier},
     {"a_race_that_the_order_hides", a_race_that_the_order_hides},
     {"relaxed_instead_of_acquire", relaxed_instead_of_acquire},
+    {"plain_read_beside_atomic_writes", plain_read_beside_atomic_writes},
     {"copy_that_is_not_waited_for", copy_that_is_not_waited_for},
     {"copy_without_a_barrier", copy_without_a_barrier},
     {"barrier_in_a_branch", barrier_in_a_branch},
@@ -438,14 +450,14 @@ const std::map<std::string, void (*)()> TESTS = {
 
 } // namespace
 
-// NAME, forward, reverse or random, seed
+// NAME, forward, reverse, in_step or random, seed
 int main(int count, char **arguments) {
     const auto test = TESTS.find(count > 1 ? arguments[1] : "");
     if (test == TESTS.end()) {
         fail("no such test");
     }
     const std::string how = count > 2 ? arguments[2] : "forward";
-    order = how == "forward" ? Order::forward : how == "reverse" ? Order::reverse : Order::random;
+    order = how == "forward" ? Order::forward : how == "reverse" ? Order::reverse : how == "in_step" ? Order::in_step : Order::random;
     seed = count > 3 ? std::strtoull(arguments[3], nullptr, 10) : 0;
     test->second();
 }

@@ -127,4 +127,27 @@ void multiply_add_tf32(float d[ROWS][COLUMNS], const std::uint32_t a[ROWS][DEPTH
     }
 }
 
+void multiply_add_tf32(void *const fragments[32]) {
+    float d[ROWS][COLUMNS];
+    std::uint32_t a[ROWS][DEPTH], b[DEPTH][COLUMNS];
+    for (unsigned lane = 0; lane < 32; lane++) {
+        const Fragments &mine = *static_cast<Fragments *>(fragments[lane]);
+        const unsigned group = lane / 4, place = lane % 4;
+        for (unsigned i = 0; i < 4; i++) {
+            a[group + i % 2 * 8][place + i / 2 * 4] = mine.a[i];
+            d[group + i / 2 * 8][place * 2 + i % 2] = mine.d[i];
+        }
+        for (unsigned i = 0; i < 2; i++) {
+            b[place + i * 4][group] = mine.b[i];
+        }
+    }
+    multiply_add_tf32(d, a, b);
+    for (unsigned lane = 0; lane < 32; lane++) {
+        const Fragments &mine = *static_cast<Fragments *>(fragments[lane]);
+        for (unsigned i = 0; i < 4; i++) {
+            mine.d[i] = d[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2];
+        }
+    }
+}
+
 } // namespace cuda_on_cpu

@@ -13,4 +13,14 @@ namespace cuda_on_cpu {
 // d (16, 8) += a (16, 8) b (8, 8), all row-major.
 void multiply_add_tf32(float d[16][8], const std::uint32_t a[16][8], const std::uint32_t b[8][8]);
 
+// What a lane of the warp has of the three, and where it wants its part of the result.
+struct Fragments {
+    float *d;               // (4)
+    const std::uint32_t *a; // (4)
+    const std::uint32_t *b; // (2)
+};
+
+// The same, of 32 lanes with Fragments each, spread as mma.m16n8k8 has them.
+void multiply_add_tf32(void *const fragments[32]);
+
 } // namespace cuda_on_cpu

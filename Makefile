@@ -26,8 +26,8 @@ BENCH := target/bench
 BENCH_VENV := target/bench-venv
 
 .DEFAULT_GOAL := all
-.PHONY: all library help check fuzz coverage races neon torture cuda check-cuda gpu-kit pack-gpu-kit bench-cuda install \
-    install-cuda uninstall reference bench bench-kernels bench-long clean
+.PHONY: all library help check fuzz coverage races neon torture torture-fuzz cuda check-cuda gpu-kit pack-gpu-kit \
+    bench-cuda install install-cuda uninstall reference bench bench-kernels bench-long clean
 
 # Where cargo puts what it builds is known to cargo alone (build.target adds a folder): it says so, and where it is
 # not the folder that everything here looks into, that one has links. $(1): the profile; $(2): its folder.
@@ -144,34 +144,44 @@ torture:
 	    LENET_TEST_STEPS=2000000 $(CARGO) test --release --locked \
 	    --test consistency --test saving --test process --test forks --test unloading --test memory \
 	    --test examples -- --nocapture
+	@$(MAKE) --no-print-directory torture-fuzz
 
 # Hostile files and calls. Instrumented are the packages that read them: with all of candle, building takes twice as
-# long, for code that never sees a hostile byte. Comparisons are not followed in lenet itself, whose numerical loops would
-# run at half the speed: what it compares with, lenet-fuzz does too. The compiler's -Z flags are for its nightly versions,
-# or RUSTC_BOOTSTRAP=1.
+# long, for code that never sees a hostile byte. Comparisons are not followed in lenet, whose numerical loops would run
+# at half the speed (what it compares with, lenet-fuzz does too), nor in serde_json and miniz_oxide, which compare
+# single bytes, of which libFuzzer learns nothing. The compiler's -Z flags are for its nightly versions, or
+# RUSTC_BOOTSTRAP=1.
 FUZZ_SECONDS := 60
 FUZZ := target/fuzz
 SANCOV := "-Cllvm-args=-sanitizer-coverage
 FUZZ_FLAGS := "--cfg=fuzzing", "-Zsanitizer=address", "-Cpasses=sancov-module", $(SANCOV)-level=4", \
     $(SANCOV)-inline-8bit-counters", $(SANCOV)-pc-table"
 FUZZ_CONFIG := --config 'profile.release.package.lenet.rustflags = [$(FUZZ_FLAGS)]' \
-    $(foreach package,lenet-fuzz safetensors serde_json flate2 miniz_oxide,--config \
+    $(foreach package,serde_json miniz_oxide,--config 'profile.release.package.$(package).rustflags = [$(FUZZ_FLAGS)]') \
+    $(foreach package,lenet-fuzz safetensors flate2,--config \
         'profile.release.package.$(package).rustflags = [$(FUZZ_FLAGS), $(SANCOV)-trace-compares"]')
+# Of freed memory AddressSanitizer keeps some MiB and not hundreds, so that most is used again while it is in the
+# cache: fresh pages took most of the time.
+FUZZ_ASAN := quarantine_size_mb=8:thread_local_quarantine_size_kb=256:malloc_context_size=8
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 
-fuzz: FUZZ_CALLS_SECONDS := $(FUZZ_SECONDS)
-check-fuzz: FUZZ_CALLS_SECONDS := 120
+for_seconds = $(1):-max_total_time=$(2)
+fuzz: FUZZ_LIMITS := $(foreach target,model_file idx_file calls,$(call for_seconds,$(target),$(FUZZ_SECONDS)))
+check-fuzz: FUZZ_LIMITS := $(call for_seconds,model_file,60) $(call for_seconds,idx_file,60) $(call for_seconds,calls,120)
+torture-fuzz: FUZZ_LIMITS := model_file:-runs=100000000 idx_file:-runs=100000000 calls:-runs=10000000
 
-# Each target with the kept inputs, once each, and then with new ones for some time.
-fuzz check-fuzz:
+# Each target with the kept inputs, once each, and then with new ones for some time or so many. Without libFuzzer's
+# entropic schedule, whose statistics of each input took longer than a refused file.
+fuzz check-fuzz torture-fuzz: export ASAN_OPTIONS := $(FUZZ_ASAN)
+fuzz check-fuzz torture-fuzz:
 	@RUSTC_BOOTSTRAP=1 $(CARGO) build --release --locked --manifest-path fuzz/Cargo.toml --target-dir $(FUZZ) \
 	    --target $(HOST) -Zprofile-rustflags $(FUZZ_CONFIG)
-	@for run in model_file:$(FUZZ_SECONDS) idx_file:$(FUZZ_SECONDS) calls:$(FUZZ_CALLS_SECONDS); do \
+	@for run in $(FUZZ_LIMITS); do \
 	    target=$${run%:*}; program=$(FUZZ)/$(HOST)/release/$$target; \
 	    mkdir -p $(FUZZ)/found $(FUZZ)/corpus/$$target; \
 	    $$program tests/corpus/$$target/* || exit 1; \
-	    $$program -max_total_time=$${run#*:} -timeout=30 -rss_limit_mb=1024 -malloc_limit_mb=256 \
-	        -len_control=0 -max_len=1024 -verbosity=0 -artifact_prefix=$(FUZZ)/found/ -print_final_stats=1 \
+	    $$program $${run#*:} -timeout=30 -rss_limit_mb=1024 -malloc_limit_mb=256 \
+	        -entropic=0 -len_control=0 -max_len=1024 -verbosity=0 -artifact_prefix=$(FUZZ)/found/ -print_final_stats=1 \
 	        $(FUZZ)/corpus/$$target tests/corpus/$$target || exit 1; \
 	done
 

@@ -74,9 +74,9 @@ impl<T> Passed<T> {
 
 /// Memory that the library is given.
 pub struct Buffer {
-    memory: Box<[u8]>,
-    before: Box<[u8]>,
-    start: usize,
+    memory: Vec<u8>,
+    /// What was in it at first; none if that was canaries only.
+    before: Option<Vec<u8>>,
     length: usize,
 }
 
@@ -84,41 +84,47 @@ impl Buffer {
     /// Values to read. They end where the allocation ends, so that AddressSanitizer sees a read
     /// behind them; the canaries are before them.
     pub fn input<T: Copy>(values: &[T]) -> Buffer {
-        let mut buffer = Buffer::new(size_of_val(values), 0);
         let bytes = values.as_ptr().cast::<u8>();
-        let place = &mut buffer.memory[MARGIN..];
-        unsafe { place.as_mut_ptr().copy_from_nonoverlapping(bytes, place.len()) };
-        buffer.before = buffer.memory.clone();
-        buffer
+        Buffer::new(unsafe { std::slice::from_raw_parts(bytes, size_of_val(values)) }, 0)
     }
 
     /// Room for `count` values to be written, with canaries in it and on both sides.
     pub fn output<T>(count: usize) -> Buffer {
-        Buffer::new(count * size_of::<T>(), MARGIN)
+        let length = count * size_of::<T>();
+        Buffer { memory: vec![CANARY; MARGIN + length + MARGIN], before: None, length }.aligned()
     }
 
     /// A struct that says its own size, to be read or written: `bytes` with canaries on both sides.
     pub fn of_struct(bytes: &[u8]) -> Buffer {
-        let mut buffer = Buffer::new(bytes.len(), MARGIN);
-        buffer.memory[MARGIN..MARGIN + bytes.len()].copy_from_slice(bytes);
-        buffer.before = buffer.memory.clone();
-        buffer
+        Buffer::new(bytes, MARGIN)
     }
 
-    fn new(length: usize, behind: usize) -> Buffer {
-        let memory = vec![CANARY; MARGIN + length + behind].into_boxed_slice();
-        assert!(memory.as_ptr().cast::<u64>().is_aligned(), "malloc aligns for every type of C");
-        Buffer { before: memory.clone(), memory, start: MARGIN, length }
+    fn new(contents: &[u8], behind: usize) -> Buffer {
+        let length = contents.len();
+        let mut memory = Vec::with_capacity(MARGIN + length + behind);
+        memory.resize(MARGIN, CANARY);
+        memory.extend_from_slice(contents);
+        memory.resize(MARGIN + length + behind, CANARY);
+        Buffer { before: Some(memory.clone()), memory, length }.aligned()
+    }
+
+    fn aligned(self) -> Buffer {
+        assert!(self.memory.as_ptr().cast::<u64>().is_aligned(), "malloc aligns for every C type");
+        self
     }
 
     /// A pointer to the contents, passed like this.
     pub fn pass<T>(&mut self, how: Pointer) -> Passed<T> {
-        Passed::new(self.memory.as_mut_ptr().wrapping_add(self.start).cast(), how)
+        Passed::new(self.memory.as_mut_ptr().wrapping_add(MARGIN).cast(), how)
     }
 
     /// Nothing was written. Panics if something was.
     pub fn check_unchanged(&self) {
-        assert!(self.memory == self.before, "the library wrote what it must not");
+        let unchanged = match &self.before {
+            Some(before) => self.memory == *before,
+            None => is_canaries(&self.memory),
+        };
+        assert!(unchanged, "the library wrote what it must not");
     }
 
     /// Nothing was written beside the buffer, and after a failure nothing in it either.
@@ -126,20 +132,33 @@ impl Buffer {
         if !succeeded {
             return self.check_unchanged();
         }
-        let end = self.start + self.length;
-        let (before, behind) = (&self.memory[..self.start], &self.memory[end..]);
-        assert!(before.iter().chain(behind).all(|&b| b == CANARY), "written beside a buffer");
+        let (before, behind) = (&self.memory[..MARGIN], &self.memory[MARGIN + self.length..]);
+        assert!(is_canaries(before) && is_canaries(behind), "written beside a buffer");
     }
 
-    /// The contents.
+    /// The contents, which need not be aligned.
     pub fn values<T: Copy>(&self) -> Vec<T> {
-        let first = self.memory[self.start..].as_ptr().cast::<T>();
-        (0..self.length / size_of::<T>()).map(|i| unsafe { first.add(i).read() }).collect()
+        let count = self.length / size_of::<T>();
+        let mut values = Vec::<T>::with_capacity(count);
+        let first = self.memory[MARGIN..MARGIN + self.length].as_ptr();
+        unsafe {
+            values
+                .as_mut_ptr()
+                .cast::<u8>()
+                .copy_from_nonoverlapping(first, count * size_of::<T>());
+            values.set_len(count);
+        }
+        values
     }
 
     /// The contents from element `first` on are canaries still.
     pub fn check_unwritten_from<T>(&self, first: usize) {
-        let rest = self.start + first * size_of::<T>()..self.start + self.length;
-        assert!(self.memory[rest].iter().all(|&b| b == CANARY), "more was written than needed");
+        let rest = MARGIN + first * size_of::<T>()..MARGIN + self.length;
+        assert!(is_canaries(&self.memory[rest]), "more was written than needed");
     }
+}
+
+/// Compared in blocks, which is one call each.
+fn is_canaries(bytes: &[u8]) -> bool {
+    bytes.chunks(MARGIN).all(|block| *block == [CANARY; MARGIN][..block.len()])
 }

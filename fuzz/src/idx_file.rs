@@ -9,8 +9,7 @@ use crate::idx_oracle::{self, Pair};
 use crate::number::Number;
 use crate::support::{self, Dataset};
 use arbitrary::Arbitrary;
-use flate2::Compression;
-use flate2::write::GzEncoder;
+use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 use lenet::ffi::*;
 use std::cell::RefCell;
 use std::fs::File;
@@ -75,7 +74,7 @@ enum Framing {
     },
     /// A member with a name, a comment and an extra field.
     Named(Vec<u8>),
-    /// The file, then MiB of zeros in a few KiB.
+    /// The file, then many zeros in few bytes.
     Bomb {
         size: u8,
     },
@@ -92,8 +91,9 @@ enum Damage {
     Again,
 }
 
-/// A gzip member of a MiB of zeros.
-static ZEROS: LazyLock<Vec<u8>> = LazyLock::new(|| gzip(&vec![0; 1 << 20], 9));
+/// Gzip members of 64 KiB of zeros and of a MiB.
+static ZEROS: LazyLock<[Vec<u8>; 2]> =
+    LazyLock::new(|| [1 << 16, 1 << 20].map(|length| gzip(&vec![0; length], 9)));
 
 thread_local! {
     static FILES: RefCell<[Unnamed; 2]> = RefCell::new([Unnamed::new(), Unnamed::new()]);
@@ -186,7 +186,7 @@ impl Change {
             Change::Grow { at, size } => {
                 let Some(rank) = bytes.get(3).map(|&rank| usize::from(rank)) else { return };
                 let (header, size) = (4 + 4 * rank, [1, 1, 3, 8][usize::from(size % 4)]);
-                if header < length && rank < 8 {
+                if header < length && length < 1 << 14 && rank < 8 {
                     let data = bytes.split_off(header).repeat(size);
                     let at = 4 + 4 * (usize::from(*at) % (rank + 1));
                     bytes.splice(at..at, (size as u32).to_be_bytes());
@@ -207,9 +207,10 @@ impl Framing {
                     ends.iter().take(6).map(|&end| usize::from(end) % (bytes.len() + 1)).collect();
                 ends.push(bytes.len());
                 ends.sort_unstable();
+                let level = if *level < 128 { 0 } else { u32::from(level % 9) + 1 };
                 let mut start = 0;
                 let member = |end| {
-                    let member = gzip(&bytes[start..end], u32::from(level % 10));
+                    let member = gzip(&bytes[start..end], level);
                     start = end;
                     member
                 };
@@ -217,17 +218,24 @@ impl Framing {
             }
             Framing::Named(text) => {
                 let text: Vec<u8> = text.iter().copied().filter(|&b| b != 0).take(64).collect();
-                let builder = flate2::GzBuilder::new().extra(text.clone()).filename(text.clone());
-                let mut encoder = builder.comment(text).write(Vec::new(), Compression::fast());
-                encoder.write_all(bytes).unwrap();
-                encoder.finish().unwrap()
+                let mut member = gzip(bytes, 0);
+                let (extra, name, comment) = (4, 8, 16);
+                member[3] = extra | name | comment;
+                let length = (text.len() as u16).to_le_bytes();
+                let fields = [&length[..], &text, &text, &[0], &text, &[0]].concat();
+                member.splice(10..10, fields);
+                member
             }
             Framing::Bomb { size } => {
                 // Mostly small ones, which are quick.
-                let mib = if *size < 250 { size % 4 } else { 32 };
-                [gzip(bytes, 6), ZEROS.repeat(mib.into())].concat()
+                let zeros = match *size {
+                    0..=251 => ZEROS[0].repeat(usize::from(size % 4)),
+                    252..=254 => ZEROS[1].clone(),
+                    255 => ZEROS[1].repeat(4),
+                };
+                [gzip(bytes, 0), zeros].concat()
             }
-            Framing::Twice => gzip(&gzip(bytes, 6), 6),
+            Framing::Twice => gzip(&gzip(bytes, 6), 0),
         }
     }
 }
@@ -251,10 +259,51 @@ fn set(bytes: &mut [u8], at: usize, byte: u8) {
     }
 }
 
+/// A gzip member without names. At level 0 it is stored, which is quick.
 fn gzip(bytes: &[u8], level: u32) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::new(level));
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
+    let mut member = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+    if level == 0 {
+        store(bytes, &mut member);
+    } else {
+        deflate(bytes, level, &mut member);
+    }
+    let mut crc = Crc::new();
+    crc.update(bytes);
+    member.extend(crc.sum().to_le_bytes());
+    member.extend((bytes.len() as u32).to_le_bytes());
+    member
+}
+
+/// Deflate's blocks for what is not compressed.
+fn store(bytes: &[u8], member: &mut Vec<u8>) {
+    let mut rest = bytes;
+    loop {
+        let (block, behind) = rest.split_at(rest.len().min(usize::from(u16::MAX)));
+        let length = block.len() as u16;
+        member.push(u8::from(behind.is_empty()));
+        member.extend(length.to_le_bytes());
+        member.extend((!length).to_le_bytes());
+        member.extend_from_slice(block);
+        rest = behind;
+        if rest.is_empty() {
+            return;
+        }
+    }
+}
+
+/// What compresses is kept for the next member: it has tables of hundreds of KiB.
+fn deflate(bytes: &[u8], level: u32, member: &mut Vec<u8>) {
+    thread_local! {
+        static LEVELS: RefCell<[Option<Compress>; 10]> = RefCell::default();
+    }
+    member.reserve(bytes.len() + bytes.len() / 8 + 128);
+    LEVELS.with_borrow_mut(|levels| {
+        let new = || Compress::new(Compression::new(level), false);
+        let compress = levels[level as usize].get_or_insert_with(new);
+        compress.reset();
+        let ended = compress.compress_vec(bytes, member, FlushCompress::Finish).unwrap();
+        assert_eq!(ended, Status::StreamEnd, "there is room for all of it");
+    });
 }
 
 /// Opens the two files, which are a dataset or are not.

@@ -12,12 +12,25 @@ use std::mem::offset_of;
 pub trait Versioned: Copy {
     /// The sizes below its own that an older caller's may have.
     const ENDS: &'static [usize];
+
+    /// Whether all fields are the same, bit for bit.
+    fn same(&self, other: &Self) -> bool;
+}
+
+/// The bytes of a number or a pointer.
+fn bytes_of<T: Copy>(field: &T) -> &[u8] {
+    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(field).cast(), size_of::<T>()) }
 }
 
 macro_rules! versioned {
     ($type:ident: $($field:ident)*) => {
         impl Versioned for $type {
             const ENDS: &'static [usize] = &[$(offset_of!($type, $field)),*];
+
+            fn same(&self, other: &Self) -> bool {
+                self.struct_size == other.struct_size
+                    $(&& bytes_of(&self.$field) == bytes_of(&other.$field))*
+            }
         }
     };
 }
@@ -125,7 +138,7 @@ impl<'a> Arbitrary<'a> for Values {
             struct_size: size_of::<lenet_options>() as u32,
             device: pick(u, &[LENET_DEVICE_CPU, LENET_DEVICE_AUTO], &[LENET_DEVICE_CUDA, -1, 3])?,
             device_index: pick(u, &[0], &[1, -1, i32::MIN, i32::MAX])?,
-            num_threads: pick(u, &[1, 1, 1, 2], &[0, 3, 1025, u32::MAX])?,
+            num_threads: pick(u, &[1, 1, 1, 1, 1, 1, 1, 2], &[0, 3, 1025, u32::MAX])?,
             height: pick(u, &[16, 16, 16, 20], &odd_side)?,
             width: pick(u, &[16, 16, 16, 24], &odd_side)?,
             classes: pick(u, &[3, 2, 5], &[0, 1, 256, 257, u32::MAX])?,

@@ -2,15 +2,17 @@
 //! about it.
 
 use crate::canary::{Passed, Pointer};
-use crate::saved::saved;
+use crate::options::Versioned;
+use crate::saved::{saved, with_saved};
 use crate::support;
 use arbitrary::Arbitrary;
 use lenet::ffi::*;
 use serde_json::Value;
 use std::ffi::CString;
 use std::fs;
-use std::path::Path;
+use std::path::PathBuf;
 use std::ptr::null_mut;
+use std::rc::Rc;
 use tempfile::TempDir;
 
 /// A live model and its shadow.
@@ -33,7 +35,7 @@ pub struct Shadow {
     /// Whether nothing in it is so large that a computation may leave the range of float.
     pub tame: bool,
     /// The file that it would be saved as.
-    pub file: Vec<u8>,
+    pub file: Rc<Vec<u8>>,
 }
 
 impl Shadow {
@@ -69,7 +71,7 @@ impl Shadow {
             && options.input_mean.abs() <= 1.0
             && options.input_std >= 0.5
             && options.input_std <= 1e6;
-        let file = saved(handle);
+        let file = Rc::new(saved(handle));
         let mut shadow = Shadow { options, step: 0, consumed: (0, 0), tame, file };
         shadow.read_progress();
         shadow
@@ -120,7 +122,7 @@ impl Handle {
 pub struct World {
     models: [Option<Model>; 4],
     datasets: [Option<Data>; 2],
-    folder: Option<TempDir>,
+    in_folder: bool,
     /// What lies at `Place::First` and `Place::Second`.
     pub files: [Option<Shadow>; 2],
 }
@@ -128,16 +130,12 @@ pub struct World {
 impl World {
     /// The slot of a model that is used: mostly one that has a model.
     fn used(&self, which: Handle) -> usize {
-        let live: Vec<usize> = (0..4).filter(|&slot| self.models[slot].is_some()).collect();
-        let choice = usize::from(which.slot);
-        if choice < 240 && !live.is_empty() { live[choice % live.len()] } else { choice % 4 }
+        slot(which, self.models.each_ref().map(Option::is_some))
     }
 
     /// The same of a dataset.
     fn used_data(&self, which: Handle) -> usize {
-        let live: Vec<usize> = (0..2).filter(|&slot| self.datasets[slot].is_some()).collect();
-        let choice = usize::from(which.slot);
-        if choice < 240 && !live.is_empty() { live[choice % live.len()] } else { choice % 2 }
+        slot(which, self.datasets.each_ref().map(Option::is_some))
     }
 
     /// The pointer that a handle argument is; NULL if there is no such model.
@@ -182,16 +180,16 @@ impl World {
 
     fn settle_slot(&mut self, slot: usize, changed: bool) {
         let Some(model) = &mut self.models[slot] else { return };
-        let file = saved(model.handle);
         if changed {
-            model.shadow.file = file;
+            model.shadow.file = Rc::new(saved(model.handle));
             model.shadow.read_progress();
         } else {
-            assert!(model.shadow.file == file, "a call has changed the model that must not");
+            let same = with_saved(model.handle, |file| *file == **model.shadow.file);
+            assert!(same, "a call has changed the model that must not");
         }
         let options = support::Model(model.handle);
         let options = std::mem::ManuallyDrop::new(options).options();
-        assert!(same_options(&options, &model.shadow.options), "{options:?}");
+        assert!(options.same(&model.shadow.options), "{options:?}");
     }
 
     /// The pointer that a dataset argument is; NULL if there is no such dataset.
@@ -222,20 +220,39 @@ impl World {
         unsafe { lenet_dataset_free(data.map_or(null_mut(), |data| data.handle)) };
     }
 
-    /// A folder of this sequence, made when it is first needed, with a pair of IDX files.
-    pub fn folder(&mut self) -> &Path {
-        let folder = self.folder.get_or_insert_with(|| {
-            let memory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
-            let folder = memory.unwrap();
-            let (images, labels) = idx_pair();
-            let header = [0, 0, 8, 3, 0, 0, 0, 4, 0, 0, 0, 16, 0, 0, 0, 16];
-            fs::write(folder.path().join("images"), [&header, &images[..]].concat()).unwrap();
-            let header = [0, 0, 8, 1, 0, 0, 0, 4];
-            fs::write(folder.path().join("labels"), [&header, &labels[..]].concat()).unwrap();
-            folder
-        });
-        folder.path()
+    /// A folder with a pair of IDX files, for a call that may write there.
+    pub fn folder(&mut self) -> PathBuf {
+        self.in_folder = true;
+        FOLDER.with(|folder| folder.path().into())
     }
+}
+
+thread_local! {
+    /// One for all sequences, each of which leaves it as it was; made when a sequence first needs it.
+    static FOLDER: TempDir = {
+        let memory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        let folder = memory.unwrap();
+        let (images, labels) = idx_pair();
+        let header = [0, 0, 8, 3, 0, 0, 0, 4, 0, 0, 0, 16, 0, 0, 0, 16];
+        fs::write(folder.path().join("images"), [&header, &images[..]].concat()).unwrap();
+        let header = [0, 0, 8, 1, 0, 0, 0, 4];
+        fs::write(folder.path().join("labels"), [&header, &labels[..]].concat()).unwrap();
+        folder
+    };
+}
+
+/// Removes what a sequence has saved. Nothing else may be left of it.
+fn clear_folder() {
+    FOLDER.with(|folder| {
+        for entry in fs::read_dir(folder.path()).unwrap() {
+            let path = entry.unwrap().path();
+            match path.file_name().unwrap().to_str().unwrap() {
+                "images" | "labels" => {}
+                "first" | "second" => fs::remove_file(path).unwrap(),
+                _ => panic!("{} was left", path.display()),
+            }
+        }
+    });
 }
 
 /// What is in the pair of IDX files.
@@ -247,11 +264,20 @@ impl Drop for World {
     fn drop(&mut self) {
         (0..4).for_each(|slot| self.free_slot(slot));
         (0..2).for_each(|slot| self.free_data_slot(slot));
+        if self.in_folder {
+            clear_folder();
+        }
     }
 }
 
-fn same_options(a: &lenet_options, b: &lenet_options) -> bool {
-    format!("{a:?}") == format!("{b:?}")
+/// One of the slots: mostly one that is in use.
+fn slot<const N: usize>(which: Handle, used: [bool; N]) -> usize {
+    let choice = usize::from(which.slot);
+    let count = used.iter().filter(|&&used| used).count();
+    if choice >= 240 || count == 0 {
+        return choice % N;
+    }
+    (0..N).filter(|&slot| used[slot]).nth(choice % count).unwrap_or(0)
 }
 
 /// Where a path leads.
@@ -278,14 +304,13 @@ pub enum Place {
 impl Place {
     /// The path as C has it.
     pub fn path(self, world: &mut World) -> CString {
-        let folder = world.folder();
         let path = match self {
-            Place::First => folder.join("first"),
-            Place::Second => folder.join("second"),
-            Place::Images => folder.join("images"),
-            Place::Labels => folder.join("labels"),
-            Place::Missing => folder.join("missing/file"),
-            Place::Folder => folder.into(),
+            Place::First => world.folder().join("first"),
+            Place::Second => world.folder().join("second"),
+            Place::Images => world.folder().join("images"),
+            Place::Labels => world.folder().join("labels"),
+            Place::Missing => world.folder().join("missing/file"),
+            Place::Folder => world.folder(),
             Place::Empty => return CString::default(),
             Place::NotUtf8 => return CString::new(*b"/tmp/\xff").unwrap(),
         };

@@ -58,11 +58,14 @@ const SIZES: [(u32, u32); 8] =
 
 /// A dataset to begin with.
 pub fn begin(world: &mut World) {
-    let data = support::MadeData::new(9, 16, 2);
-    let (images, labels) = (data.images.as_ptr(), data.labels.as_ptr());
+    thread_local! {
+        static FIRST: support::MadeData = support::MadeData::new(5, 16, 2);
+    }
+    let (images, labels) = FIRST.with(|data| (data.images.clone(), data.labels.clone()));
     let mut handle = null_mut();
-    support::ok(unsafe { lenet_dataset_from_memory(images, labels, 9, 16, 16, &mut handle) });
-    let data = Data { handle, images: data.images, labels: data.labels, size: (16, 16) };
+    let (i, l) = (images.as_ptr(), labels.as_ptr());
+    support::ok(unsafe { lenet_dataset_from_memory(i, l, 5, 16, 16, &mut handle) });
+    let data = Data { handle, images, labels, size: (16, 16) };
     world.put_dataset(Handle::first(), data);
 }
 

@@ -62,8 +62,8 @@ impl<'a> Arbitrary<'a> for FitValues {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
         Ok(FitValues(lenet_fit_options {
             struct_size: size_of::<lenet_fit_options>() as u32,
-            epochs: pick(u, &[1, 2], &[0, 3])?,
-            batch_size: pick(u, &[2, 3, 7, 20], &[0, 1, u32::MAX])?,
+            epochs: pick(u, &[1, 1, 1, 2], &[0, 3])?,
+            batch_size: pick(u, &[20, 7, 20, 7, 3, 2], &[0, 1, u32::MAX])?,
             schedule: pick(u, &[LENET_SCHEDULE_CONSTANT], &[1, u32::MAX])?,
         }))
     }

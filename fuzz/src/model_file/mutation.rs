@@ -3,6 +3,7 @@
 use crate::number::Number;
 use arbitrary::Arbitrary;
 use serde_json::{Value, json};
+use std::borrow::Cow;
 
 /// One change. Those of the JSON come first, then those of its text, then those of the bytes.
 #[derive(Arbitrary, Debug)]
@@ -151,27 +152,38 @@ const NAMES: [&str; 8] = [
 ];
 const WORDS: [&str; 8] = ["sigmoid", "tanh", "relu", "avg", "max", "sgd", "adamw", "Relu"];
 
-/// Header and data.
-fn split(bytes: &[u8]) -> (&[u8], &[u8]) {
-    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    bytes[8..].split_at(length)
+/// A saved model, taken apart.
+pub struct Base {
+    /// All of it.
+    pub bytes: Vec<u8>,
+    header: Value,
+    metadata: Value,
+    /// Where its data begins.
+    data: usize,
+}
+
+impl Base {
+    pub fn new(bytes: Vec<u8>) -> Base {
+        let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+        let metadata = header["__metadata__"]["lenet"].as_str().unwrap();
+        let metadata = serde_json::from_str(metadata).unwrap();
+        Base { bytes, header, metadata, data: 8 + length }
+    }
 }
 
 /// `base` with these changes, or what PyTorch would have saved of it with them.
-pub fn mutated(base: &[u8], pytorch: bool, mutations: &[Mutation]) -> Vec<u8> {
+pub fn mutated(base: &Base, pytorch: bool, mutations: &[Mutation]) -> Vec<u8> {
     if mutations.is_empty() && !pytorch {
-        return base.to_vec();
+        return base.bytes.clone();
     }
-    let (header, data) = split(base);
-    let mut header: Value = serde_json::from_slice(header).unwrap();
-    let mut metadata: Value =
-        serde_json::from_str(header["__metadata__"]["lenet"].as_str().unwrap()).unwrap();
+    let (mut header, mut metadata) = (base.header.clone(), base.metadata.clone());
+    let mut data = Cow::Borrowed(&base.bytes[base.data..]);
     let mut key = "lenet";
     let mut text = None;
-    let mut data = data.to_vec();
     let mut has_metadata = !pytorch;
     if pytorch {
-        strip_optimizer(&mut header, &mut data);
+        data = Cow::Owned(strip_optimizer(&mut header, &data));
     }
     header.as_object_mut().unwrap().remove("__metadata__");
     for mutation in mutations {
@@ -203,23 +215,24 @@ pub fn mutated(base: &[u8], pytorch: bool, mutations: &[Mutation]) -> Vec<u8> {
     let mut header = header.to_string().into_bytes();
     mutations.iter().for_each(|mutation| change_text(&mut header, mutation));
     let mut length = header.len() as u64;
+    let mut data = &data[..];
     for mutation in mutations {
         match *mutation {
             Mutation::HeaderLength(value) => length = value.instead_of(length),
-            Mutation::CutData(by) => data.truncate(data.len().saturating_sub(usize::from(by))),
+            Mutation::CutData(by) => data = &data[..data.len().saturating_sub(usize::from(by))],
             _ => {}
         }
     }
-    let mut bytes = [&length.to_le_bytes(), &header[..], &data].concat();
+    let mut bytes = [&length.to_le_bytes(), &header[..], data].concat();
     mutations.iter().for_each(|mutation| change_bytes(&mut bytes, mutation));
     bytes
 }
 
 /// What PyTorch would save: parameters only, which lie before the averages or behind them.
-fn strip_optimizer(header: &mut Value, data: &mut Vec<u8>) {
+fn strip_optimizer(header: &mut Value, old: &[u8]) -> Vec<u8> {
     let tensors = header.as_object_mut().unwrap();
     let is_state = |name: &str| name.starts_with("optimizer.");
-    let old = std::mem::take(data);
+    let mut data = Vec::with_capacity(old.len());
     tensors.retain(|name, _| !is_state(name) && name != "__metadata__");
     for info in tensors.values_mut() {
         let offset = |i: usize| info["data_offsets"][i].as_u64().unwrap() as usize;
@@ -228,6 +241,7 @@ fn strip_optimizer(header: &mut Value, data: &mut Vec<u8>) {
         data.extend_from_slice(&old[place]);
         info["data_offsets"] = json!([start, data.len()]);
     }
+    data
 }
 
 fn set_metadata(metadata: &mut Value, key: u8, value: &Scalar) {
@@ -261,25 +275,25 @@ fn wrap(header: &mut Value, choice: u8) {
 
 /// As many elements of the new type as each tensor had, in new bytes made of the old ones; or the type
 /// only.
-fn retype(header: &mut Value, data: &mut Vec<u8>, dtype: u8, change: bool) {
+fn retype(header: &mut Value, data: &mut Cow<[u8]>, dtype: u8, change: bool) {
     let (dtype, size) = FLOATS[usize::from(dtype) % FLOATS.len()];
-    let old = std::mem::take(data);
+    let mut new = Vec::new();
     for info in header.as_object_mut().unwrap().values_mut() {
         info["dtype"] = json!(dtype);
         let place = [0, 1].map(|i| info["data_offsets"][i].as_u64().unwrap_or(0) as usize);
-        let Some(bytes) = old.get(place[0]..place[1]).filter(|_| change) else { continue };
-        let start = data.len();
+        let Some(bytes) = data.get(place[0]..place[1]).filter(|_| change) else { continue };
+        let start = new.len();
         for x in bytes.as_chunks().0.iter().map(|&x| f32::from_le_bytes(x)) {
             match size {
-                2 => data.extend_from_slice(&x.to_le_bytes()[2..]), // a BF16
-                8 => data.extend_from_slice(&f64::from(x).to_le_bytes()),
-                _ => data.extend_from_slice(&x.to_le_bytes()),
+                2 => new.extend_from_slice(&x.to_le_bytes()[2..]), // a BF16
+                8 => new.extend_from_slice(&f64::from(x).to_le_bytes()),
+                _ => new.extend_from_slice(&x.to_le_bytes()),
             }
         }
-        info["data_offsets"] = json!([start, data.len()]);
+        info["data_offsets"] = json!([start, new.len()]);
     }
-    if !change {
-        *data = old;
+    if change {
+        *data = Cow::Owned(new);
     }
 }
 

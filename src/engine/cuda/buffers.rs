@@ -1,9 +1,9 @@
 //! What launches compute in and what passes between host and device. All of it is kept from call to call, and grows.
 
-use super::Pace;
 use super::arguments::{self, Address, NULL, Rates, Report, StepResult};
 use super::gpu::{Gpu, Mapped};
 use super::kernels::Kernels;
+use super::pace::Pace;
 use crate::batch::{Images, Normalization, Order, Pixels, Seen};
 use crate::error::{Code, Error, Result};
 use crate::unique::Unique;

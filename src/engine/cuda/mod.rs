@@ -14,6 +14,7 @@ mod arguments;
 mod buffers;
 mod gpu;
 mod kernels;
+mod pace;
 
 use super::candle::CandleEngine;
 use super::interface::Engine;
@@ -35,10 +36,7 @@ use kernels::Kernels;
 use std::cell::Cell;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-
-/// The longest that a launch should take: displays and other processes share the GPU.
-const LONGEST_LAUNCH: Duration = Duration::from_millis(20);
+use std::time::Instant;
 
 /// Images that are brought to the device while those before them are computed.
 const IMAGES_IN_FLIGHT: usize = 2048;
@@ -264,26 +262,6 @@ impl Engine for CudaEngine {
             each(buffers.seen(i)?);
         }
         Ok(Ran { steps: good, finite })
-    }
-}
-
-/// How long a step takes, so that no launch takes much longer than LONGEST_LAUNCH.
-#[derive(Default)]
-struct Pace(Option<(usize, Duration)>);
-
-impl Pace {
-    /// Steps on batches of so many images for one launch.
-    fn steps(&self, batch: usize, groups: u32) -> usize {
-        let step = match self.0 {
-            Some((known, step)) if known == batch => step,
-            // Some 30 us a round of all groups on a large GPU; a small one will not take four times as long.
-            _ => Duration::from_micros(120) * batch.div_ceil(16 * groups as usize) as u32,
-        };
-        (LONGEST_LAUNCH.as_nanos() / step.as_nanos().max(1)).clamp(1, 1 << 16) as usize
-    }
-
-    fn note(&mut self, batch: usize, step: Duration) {
-        self.0 = Some((batch, step));
     }
 }
 

@@ -93,12 +93,8 @@
  * of steps before the loss leaves ln(classes), as the same network does in PyTorch: for the 60,000
  * images of MNIST or Fashion-MNIST that is some epochs; from a few thousand images of your own it
  * usually learns nothing. LENET_PRESET_MODERN does. On the first images of Fashion-MNIST, accuracy
- * on its test images after 30 epochs of batches of 32:
- *
- *     images    CLASSIC    MODERN
- *        100       0.10      0.67
- *      1,000       0.10      0.82
- *      5,000       0.75      0.85
+ * on its test images after 30 epochs of batches of 32, with 100, 1,000 and 5,000 of them: 0.10, 0.10
+ * and 0.75 with this preset, 0.67, 0.82 and 0.85 with that one.
  */
 #define LENET_PRESET_CLASSIC 0
 

@@ -55,7 +55,7 @@ help:
 	@echo 'coverage   the lines of the library that its tests run; fails where it is too little'
 	@echo 'races      ThreadSanitizer over a model that many threads use, and over a race that it must find'
 	@echo 'neon       the engine and its numbers on an emulated ARM'
-	@echo 'torture    the tests of promises to the host for hours'
+	@echo 'torture    the tests of promises to the host for hours, then hostile files and calls for days'
 	@echo 'cuda       $(CUDA)/liblenet_cuda.so.1, for models on NVIDIA GPUs (downloads the toolkit, 1 GB)'
 	@echo 'check-cuda build and test it; the tests that need a GPU run where there is one'
 	@echo 'gpu-kit    what tests and measures on a GPU, for a machine that builds nothing: $(KIT)'

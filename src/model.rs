@@ -311,9 +311,7 @@ impl Training<'_> {
         let state = self.model.state();
         let gradient = self.model.take_gradient()?;
         let mut next = self.next_state(&state)?;
-        let (optimizer, learning_rate) = (self.model.options.optimizer, state.learning_rate);
-        let number = state.step.saturating_add(1).min(MAX_COUNT);
-        let run = Run { images: *images, labels, batch, optimizer, learning_rate, number };
+        let run = Run { images: *images, labels, batch, first: self.step_after(&state) };
         let mut results = self.model.results.take().unwrap_or_default();
         results.clear();
         let weights = unshared(&mut unshared(&mut next)?.weights)?;
@@ -341,14 +339,12 @@ impl Training<'_> {
         let gradient = self.model.engine.upload(&[gradient])?;
         let mut next = self.next_state(&state)?;
         let weights = unshared(&mut unshared(&mut next)?.weights)?;
-        let number = state.step.saturating_add(1).min(MAX_COUNT);
-        let (optimizer, learning_rate) = (self.model.options.optimizer, state.learning_rate);
-        let step = Step { optimizer, number, learning_rate };
+        let step = self.step_after(&state);
         let finite = self.model.engine.step(step, &state.weights, &gradient, weights)?;
         failpoint::point();
-        check_finite_step(&format!("step {number}"), 0.0, finite)?;
+        check_finite_step(&format!("step {}", step.number), 0.0, finite)?;
         let epoch = state.epoch;
-        self.publish_next(state, next, number, epoch)
+        self.publish_next(state, next, step.number, epoch)
     }
 
     /// Replaces the parameters; optimizer state and counters stay.
@@ -368,6 +364,12 @@ impl Training<'_> {
         Options { learning_rate, ..self.model.options() }.check()?;
         self.model.publish(Arc::new(State { learning_rate, ..State::clone(&self.model.state()) }));
         Ok(())
+    }
+
+    fn step_after(&self, state: &State) -> Step {
+        let number = state.step.saturating_add(1).min(MAX_COUNT);
+        let (optimizer, learning_rate) = (self.model.options.optimizer, state.learning_rate);
+        Step { optimizer, number, learning_rate }
     }
 
     /// The state that a step may write. It is one that nobody can see any more, so that training

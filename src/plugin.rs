@@ -71,14 +71,6 @@ pub fn on_cpu() -> *const c_void {
 /// Makes up to three steps of a run at once, as a GPU makes many.
 struct Several(CandleEngine);
 
-impl Several {
-    fn copy(&self, weights: &Weights) -> Result<Weights> {
-        let rows = weights.values().rows()?;
-        let rows: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
-        Ok(Weights::new(weights.architecture(), self.upload(&rows)?))
-    }
-}
-
 impl Engine for Several {
     fn upload(&self, rows: &[&[f32]]) -> Result<Values> {
         self.0.upload(rows)
@@ -122,13 +114,12 @@ impl Engine for Several {
         next: &mut Weights,
         each: &mut dyn FnMut(Seen),
     ) -> Result<Ran> {
-        let count = run.labels.len();
         let mut ran = self.0.train(run, now, gradient, next, each)?;
-        while ran.finite && ran.steps < 3 && ran.steps * run.batch < count {
-            let rest = ran.steps * run.batch..count;
+        while ran.finite && ran.steps < run.steps().min(3) {
+            let rest = ran.steps * run.batch..run.labels.len();
             let (images, labels) = (run.images.part(rest.clone()), &run.labels[rest]);
             let now = self.copy(next)?;
-            let rest = Run { images, labels, number: run.step(ran.steps).number, ..*run };
+            let rest = Run { images, labels, first: run.step(ran.steps), ..*run };
             // A step that is not finite must leave the one before.
             let after = &mut self.copy(next)?;
             let step = self.0.train(&rest, &now, gradient, after, each)?;
@@ -343,8 +334,8 @@ unsafe extern "C" fn train(
     unsafe {
         answer(failure, || {
             let Served { engine, architecture } = served(engine);
-            let seen = slice::from_raw_parts_mut(seen, (*run).steps());
             let run = (*run).read(architecture.pixels())?;
+            let seen = slice::from_raw_parts_mut(seen, run.steps());
             let next = &mut *next.cast::<Weights>();
             let mut count = 0;
             let mut each = |step: Seen| {

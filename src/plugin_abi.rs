@@ -276,22 +276,18 @@ impl RunThere {
             labels: run.labels.as_ptr(),
             count: run.labels.len(),
             size: run.batch,
-            first: StepThere::new(run.step(0)),
+            first: StepThere::new(run.first),
         }
-    }
-
-    pub fn steps(&self) -> usize {
-        self.count.div_ceil(self.size)
     }
 
     /// # Safety
     /// The pointers and lengths are of slices; an image has `size` pixels.
     pub unsafe fn read(&self, size: usize) -> Result<Run<'_>> {
-        let Step { optimizer, number, learning_rate } = self.first.read()?;
+        let first = self.first.read()?;
         // SAFETY: as above.
         let (images, labels) =
             unsafe { (self.batch.read(size), slice::from_raw_parts(self.labels, self.count)) };
-        Ok(Run { images, labels, batch: self.size, optimizer, learning_rate, number })
+        Ok(Run { images, labels, batch: self.size, first })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Training steps that follow each other: what an engine is asked to do at once, and how far it came.
 
 use crate::batch::Images;
-use crate::optimizer::{MAX_COUNT, Optimizer, Step};
+use crate::optimizer::{MAX_COUNT, Step};
 
 /// Training steps that follow each other, each on the next batch.
 #[derive(Clone, Copy)]
@@ -12,17 +12,19 @@ pub struct Run<'a> {
     pub labels: &'a [u8],
     /// Images of a step; the last one may have fewer.
     pub batch: usize,
-    pub optimizer: Optimizer,
-    pub learning_rate: f64,
-    /// The first step's number, counted from 1.
-    pub number: u64,
+    /// Those after it have its optimizer and learning rate, and the numbers that follow.
+    pub first: Step,
 }
 
 impl Run<'_> {
     /// Step `i` of the run, counted from 0.
     pub fn step(&self, i: usize) -> Step {
-        let number = (self.number + i as u64).min(MAX_COUNT);
-        Step { optimizer: self.optimizer, number, learning_rate: self.learning_rate }
+        Step { number: (self.first.number + i as u64).min(MAX_COUNT), ..self.first }
+    }
+
+    /// Steps that the run has.
+    pub fn steps(&self) -> usize {
+        self.labels.len().div_ceil(self.batch)
     }
 }
 

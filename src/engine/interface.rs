@@ -16,11 +16,16 @@ pub trait Engine: Send + Sync {
     /// Takes rows of floats, all of one length, to where this engine computes.
     fn upload(&self, rows: &[&[f32]]) -> Result<Values>;
 
-    /// The weights of another engine for this one: the same where both compute in one place.
-    fn adopt(&self, weights: &Arc<Weights>) -> Result<Arc<Weights>> {
+    /// A copy of any engine's weights for this one.
+    fn copy(&self, weights: &Weights) -> Result<Weights> {
         let rows = weights.values().rows()?;
         let rows: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
-        Ok(Arc::new(Weights::new(weights.architecture(), self.upload(&rows)?)))
+        Ok(Weights::new(weights.architecture(), self.upload(&rows)?))
+    }
+
+    /// The weights of another engine for this one: the same where both compute in one place.
+    fn adopt(&self, weights: &Arc<Weights>) -> Result<Arc<Weights>> {
+        Ok(Arc::new(self.copy(weights)?))
     }
 
     /// Writes the logits of `images[range]`, (range, classes).

@@ -288,11 +288,11 @@ impl Engine for RemoteEngine {
     ) -> Result<Ran> {
         let (now, gradient) = (Self::handle(now.values())?, Self::handle(gradient)?);
         let next = Self::handle(next.values_mut())?;
-        let (run, mut ran) = (RunThere::new(run), RanThere::default());
         let mut seen = self.seen.take().unwrap_or_default();
         seen.clear();
         reserve(&mut seen, run.steps())?;
         seen.resize(run.steps(), SeenThere::default());
+        let (run, mut ran) = (RunThere::new(run), RanThere::default());
         self.there.call(|table, engine, failure| {
             let seen = seen.as_mut_ptr();
             // SAFETY: values of this engine, `next` borrowed for this call alone; room for every step.

@@ -117,18 +117,9 @@ impl Buffers {
         self.inputs.grow(gpu, labels_at + n)?;
         self.inputs.elements(0, rates.len())?.copy_from_slice(rates);
         copy_images(&mut self.inputs, rates_bytes, images)?;
-        let Normalization { mean, std } = self.normalization;
-        let floats = matches!(images.pixels, Pixels::Float(_)).into();
         let mut start = self.inputs.address()?;
         let mut inputs = Inputs {
-            images: arguments::Images {
-                pixels: start + rates_bytes as Address,
-                indices: NULL,
-                floats,
-                count: n as u32,
-                mean: mean as f32,
-                std: std as f32,
-            },
+            images: self.as_they_lie(images, start + rates_bytes as Address),
             labels: start + labels_at as Address,
             rates: start,
         };
@@ -191,15 +182,20 @@ impl Buffers {
         let before = image_bytes(&images.part(0..range.start));
         let part = images.part(range);
         copy_images(&mut self.inputs, before, &part)?;
+        Ok(self.as_they_lie(&part, self.inputs.address()? + before as Address))
+    }
+
+    /// Images whose pixels are here.
+    fn as_they_lie(&self, images: &Images, pixels: Address) -> arguments::Images {
         let Normalization { mean, std } = self.normalization;
-        Ok(arguments::Images {
-            pixels: self.inputs.address()? + before as Address,
+        arguments::Images {
+            pixels,
             indices: NULL,
-            floats: matches!(part.pixels, Pixels::Float(_)).into(),
-            count: part.count() as u32,
+            floats: matches!(images.pixels, Pixels::Float(_)).into(),
+            count: images.count() as u32,
             mean: mean as f32,
             std: std as f32,
-        })
+        }
     }
 
     /// Where a launch writes so many logits.
@@ -213,22 +209,14 @@ impl Buffers {
         Ok(())
     }
 
-    /// Where a launch writes what so many steps saw, and its report.
+    /// Where a launch writes what so many steps saw, and its report, which says one finished step until a kernel
+    /// says otherwise.
     pub fn results(&mut self, gpu: &Gpu, steps: usize) -> Result<(Address, Address)> {
-        let report = self.fresh_report_for(gpu, steps)?;
-        Ok((report + REPORT_BYTES as Address, report))
-    }
-
-    /// A report that says one finished step, until a kernel says otherwise.
-    pub fn fresh_report(&mut self, gpu: &Gpu) -> Result<Address> {
-        self.fresh_report_for(gpu, 0)
-    }
-
-    fn fresh_report_for(&mut self, gpu: &Gpu, steps: usize) -> Result<Address> {
         self.results.grow(gpu, REPORT_BYTES + steps * size_of::<StepResult>())?;
         let fresh = Report { steps: 1, reason: arguments::FINISHED };
         self.results.elements(0, 1)?.copy_from_slice(&[fresh]);
-        self.results.address()
+        let report = self.results.address()?;
+        Ok((report + REPORT_BYTES as Address, report))
     }
 
     pub fn report(&mut self) -> Result<Report> {

@@ -35,10 +35,11 @@ impl Kernels {
             classes: architecture.classes() as u32,
         };
         let module = module_name(architecture, network);
-        let apply = function(gpu, "apply", "lenet_apply")?;
-        let sizes = function(gpu, "sizes", "lenet_sizes")?;
-        let (train, logits) =
-            (function(gpu, &module, "lenet_train")?, function(gpu, &module, "lenet_logits")?);
+        let apply = function(gpu, "apply", &ptx("apply")?, "lenet_apply")?;
+        let sizes = function(gpu, "sizes", &ptx("sizes")?, "lenet_sizes")?;
+        let text = ptx(&module)?;
+        let train = function(gpu, &module, &text, "lenet_train")?;
+        let logits = function(gpu, &module, &text, "lenet_logits")?;
         let mut kernels = Kernels {
             network,
             train,
@@ -114,12 +115,16 @@ fn module_name(architecture: Architecture, network: Network) -> String {
     format!("{shape}_{activation}_{pooling}")
 }
 
-fn function(gpu: &Gpu, module: &str, name: &str) -> Result<CudaFunction> {
+fn ptx(module: &str) -> Result<String> {
     let missing = || Error::new(Code::Internal, format!("the plugin has no module {module}"));
     let (_, gzipped) = MODULES.iter().find(|(known, _)| *known == module).ok_or_else(missing)?;
-    let mut ptx = String::new();
-    GzDecoder::new(*gzipped).read_to_string(&mut ptx).map_err(|_| missing())?;
-    Ok(gpu.device.get_or_load_custom_func(name, module, &ptx)?.into_cuda_function())
+    let mut text = String::new();
+    GzDecoder::new(*gzipped).read_to_string(&mut text).map_err(|_| missing())?;
+    Ok(text)
+}
+
+fn function(gpu: &Gpu, module: &str, ptx: &str, name: &str) -> Result<CudaFunction> {
+    Ok(gpu.device.get_or_load_custom_func(name, module, ptx)?.into_cuda_function())
 }
 
 fn groups(gpu: &Gpu, kernel: &CudaFunction, shared_bytes: u32) -> Result<u32> {

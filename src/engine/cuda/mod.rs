@@ -106,11 +106,14 @@ impl CudaEngine {
         // SAFETY: arguments.h says how large each part is; `buffers` made them so, and tensors are kept by the caller.
         // Nothing else writes them before the wait, for `buffers` is locked.
         let launched = unsafe { self.gpu.launch(kernel, grid, &arguments) };
-        if let Err(error) = launched.and_then(|()| self.gpu.wait()) {
-            buffers.forget_workspaces(); // barriers may stand half-way
-            return Err(error);
-        }
+        self.finish(buffers, launched)?;
         buffers.report()
+    }
+
+    /// Waits for what was launched. After a failure barriers may stand half-way.
+    fn finish(&self, buffers: &mut Buffers, launched: Result<()>) -> Result<()> {
+        let finished = launched.and_then(|()| self.gpu.wait());
+        finished.inspect_err(|_| buffers.forget_workspaces())
     }
 
     fn launch_logits(
@@ -125,22 +128,16 @@ impl CudaEngine {
         let workspace = buffers.logits_workspace(&self.gpu, &self.kernels)?;
         let logits = buffers.logits(&self.gpu, out.len())?;
         buffers.reserve_images(&self.gpu, images)?;
-        for range in chunks(0..n, IMAGES_IN_FLIGHT) {
+        let launched = chunks(0..n, IMAGES_IN_FLIGHT).try_for_each(|range| {
             let images = buffers.bring_images(images, range.clone())?;
             let (kernel, grid) = self.kernels.logits(range.len());
             let logits = logits + (range.start * classes * size_of::<f32>()) as Address;
             let network = self.kernels.network;
             let arguments = LogitsArguments { network, images, parameters, logits, workspace };
             // SAFETY: as in `launch_train`; each range has a part of the mapped memory of its own.
-            if let Err(error) = unsafe { self.gpu.launch(kernel, grid, &arguments) } {
-                buffers.forget_workspaces();
-                return Err(error);
-            }
-        }
-        if let Err(error) = self.gpu.wait() {
-            buffers.forget_workspaces();
-            return Err(error);
-        }
+            unsafe { self.gpu.launch(kernel, grid, &arguments) }
+        });
+        self.finish(buffers, launched)?;
         buffers.read_logits(out)
     }
 }
@@ -228,14 +225,13 @@ impl Engine for CudaEngine {
         each: &mut dyn FnMut(Seen),
     ) -> Result<Ran> {
         let mut buffers = self.buffers();
-        let all = run.labels.len().div_ceil(run.batch);
-        let steps = buffers.pace.steps(run.batch, self.kernels.train_groups).min(all);
+        let steps = buffers.pace.steps(run.batch, self.kernels.train_groups).min(run.steps());
         let images = run.images.part(0..run.labels.len().min(steps * run.batch));
         let labels = &run.labels[..images.count()];
         images.check_finite(0..labels.len(), now.architecture().width())?;
         let rates: Vec<Rates> = (0..steps).map(|i| rates(run.step(i))).collect();
         let inputs = buffers.bring(&self.gpu, &images, labels, &rates)?;
-        let plan = Plan { batch: run.batch.min(labels.len()), steps, rule: rule(run.step(0)) };
+        let plan = Plan { batch: run.batch.min(labels.len()), steps, rule: rule(run.first) };
         let (next, now) = (next.values_mut().tensor()?, now.values().tensor()?);
         let report = Cell::new(Report::default());
         let start = Instant::now();
@@ -367,7 +363,7 @@ impl InplaceOp3 for ApplyOp<'_> {
         let CudaEngine { gpu, kernels, .. } = self.engine;
         let mut buffers = self.engine.buffers();
         let count = gradient_layout.shape().elem_count();
-        let report = buffers.fresh_report(gpu).map_err(candle_core::Error::wrap)?;
+        let (_, report) = buffers.results(gpu, 0).map_err(candle_core::Error::wrap)?;
         let arguments = ApplyArguments {
             now: gpu.floats(now, now_layout)?,
             gradient: gpu.floats(gradient, gradient_layout)?,

@@ -778,9 +778,10 @@ lenet_status lenet_dataset_read(const struct lenet_dataset *dataset,
  * when data lies in the order of its classes, makes the model forget the others. Shuffle it first, in
  * another order each epoch; lenet_fit() does.
  *
- * Pixels outside of [0, 1] are taken as they are, for hosts that standardize images themselves. So
- * floats of 0..255 are not refused, but they train badly or diverge: pass bytes to
- * lenet_train_batch_u8(), divide by 255, or set input_std to 255.
+ * Pixels outside of [0, 1] are taken as they are, for hosts that standardize images themselves, as far
+ * as magnitudes of 100, or of |input_mean| + 100 * input_std where that is more. What is larger is
+ * refused: it is floats of 0..255, which train badly. Pass bytes to lenet_train_batch_u8(), divide by
+ * 255, or set input_std to 255.
  *
  * @param model   The model; unchanged if the call fails.
  * @param images  n * height * width floats, row-major, in [0, 1].

@@ -20,6 +20,13 @@ impl Normalization {
     pub fn of(self, pixel: f32) -> f32 {
         (pixel - self.mean as f32) / self.std as f32
     }
+
+    /// The largest magnitude of a float that is taken for a pixel: 100, or what lies 100 standard deviations from
+    /// the mean. Hosts may standardize images themselves, and no such pixel comes near; but where someone forgot to
+    /// divide by 255, nearly every image has a pixel beyond.
+    pub fn largest_pixel(self) -> f32 {
+        (self.mean.abs() + 100.0 * self.std).max(100.0) as f32
+    }
 }
 
 /// Images of one size, row-major, one behind the other.
@@ -89,16 +96,31 @@ impl<'a> Images<'a> {
         self.order.map_or(i, |order| order.indices[i] as usize) * self.size
     }
 
-    /// Refuses those in this range of which a pixel is not finite; `width` is that of an image.
+    /// Refuses those in this range that have a pixel which is not finite, or too large to be one; `width` is that
+    /// of an image.
     #[inline(always)]
-    pub fn check_finite(&self, range: Range<usize>, width: usize) -> Result<()> {
+    pub fn check_pixels(
+        &self,
+        range: Range<usize>,
+        width: usize,
+        normalization: Normalization,
+    ) -> Result<()> {
         let Pixels::Float(pixels) = self.pixels else { return Ok(()) };
+        let largest = normalization.largest_pixel().min(f32::MAX);
         for i in range {
             let image = &pixels[self.start(i)..][..self.size];
-            if let Some(at) = first_not_finite(image) {
-                let (value, row, column) = (image[at], at / width, at % width);
-                let message = format!("images[{i}] is {value} at row {row}, column {column}");
-                return Err(Error::new(Code::NonFinite, message));
+            // What is not a number is not within either.
+            if let Some(at) = first_beyond(image, largest) {
+                let value = image[at];
+                let (row, column) = (at / width, at % width);
+                let place = format!("images[{i}] is {value} at row {row}, column {column}");
+                return Err(match value.is_finite() {
+                    false => Error::new(Code::NonFinite, place),
+                    true => Error::invalid(format!(
+                        "{place}; pixels of this model are from {} to {largest}: divide values of 0..255 by 255, or pass bytes",
+                        -largest
+                    )),
+                });
             }
         }
         Ok(())
@@ -127,16 +149,22 @@ pub fn chunks(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<us
     range.step_by(size).map(move |start| start..end.min(start + size))
 }
 
-/// The index of the first value that is infinite or not a number; inlined, so that a kernel's vectors are
+/// The index of the first value that is infinite or not a number.
+pub fn first_not_finite(values: &[f32]) -> Option<usize> {
+    first_beyond(values, f32::MAX)
+}
+
+/// The index of the first value that is not from -largest to largest; inlined, so that a kernel's vectors are
 /// used for it.
 #[inline(always)]
-pub fn first_not_finite(values: &[f32]) -> Option<usize> {
+fn first_beyond(values: &[f32], largest: f32) -> Option<usize> {
     // Blocks without a way out in the middle, which the compiler makes vectors of.
     const BLOCK: usize = 256;
-    let bad = |block: &[f32]| block.iter().fold(false, |bad, x| bad | !x.is_finite());
+    let within = |x: &f32| x.abs() <= largest;
+    let bad = |block: &[f32]| block.iter().fold(false, |bad, x| bad | !within(x));
     let block = values.chunks(BLOCK).position(bad)?;
-    let within = values[block * BLOCK..].iter().position(|x| !x.is_finite())?;
-    Some(block * BLOCK + within)
+    let beyond = values[block * BLOCK..].iter().position(|x| !within(x))?;
+    Some(block * BLOCK + beyond)
 }
 
 /// Index of the largest logit, the first one among equals.

@@ -758,9 +758,18 @@ fn image_and_label_rows(t: &mut Table) {
                 &["images[17]", &pixel.to_string(), "row 15", "column 15"],
             );
         }
+        for pixel in [100.01, -255.0, f32::MAX] {
+            t.row(
+                function,
+                &format!("images is {pixel} at the last pixel"),
+                move |a| a.images[LAST_PIXEL] = pixel,
+                LENET_ERROR_INVALID_ARGUMENT,
+                &["images[17]", &pixel.to_string(), "row 15", "column 15", "100", "divide", "255"],
+            );
+        }
         let huge = |a: &mut Args| {
             a.use_wild();
-            a.images.fill(1e38);
+            a.images.fill(99.0);
         };
         t.row(function, "images has huge pixels", huge, LENET_ERROR_DIVERGED, &["not finite"]);
     }
@@ -1057,11 +1066,11 @@ fn a_step_that_diverges_leaves_the_last_good_one() {
 
 #[test]
 fn no_activation_or_pooling_hides_an_overflow() {
-    let huge = [1e38; PIXELS];
+    let huge = [99.0; PIXELS];
     for activation in [LENET_ACTIVATION_SIGMOID, LENET_ACTIVATION_TANH, LENET_ACTIVATION_RELU] {
         for pooling in [LENET_POOLING_AVG, LENET_POOLING_MAX] {
             let options =
-                lenet_options { activation, pooling, input_std: 1e-3, ..small_with_momentum() };
+                lenet_options { activation, pooling, input_std: 1e-37, ..small_with_momentum() };
             let model = Model::create(&options);
             let mut class = 99;
             let status =

@@ -77,10 +77,14 @@ fn dull_data_is_finite() {
 fn huge_pixels_are_finite_or_diverge() {
     let labels: Vec<u8> = (0..32).map(|i| i % 3).collect();
     for preset in [LENET_PRESET_CLASSIC, LENET_PRESET_MODERN] {
+        // The network sees a pixel of 100 as `size`.
         for size in [1e6, 1e19, 1e30, f32::MAX, -f32::MAX] {
+            let options =
+                lenet_options { input_std: 100.0 / f64::from(size.abs()), ..small(preset) };
+            let pixel = 100.0 * size.signum();
             let images: Vec<f32> =
-                (0..32 * 256).map(|i| if i % 7 == 0 { size } else { 0.5 }).collect();
-            train(&format!("pixels of {size:e}"), &small(preset), &images, &labels);
+                (0..32 * 256).map(|i| if i % 7 == 0 { pixel } else { 0.5 }).collect();
+            train(&format!("pixels of {size:e}"), &options, &images, &labels);
         }
     }
 }

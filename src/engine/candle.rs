@@ -110,7 +110,7 @@ impl Engine for CandleEngine {
     ) -> Result<()> {
         let _signals = begin()?;
         let (architecture, parameters) = (weights.architecture(), weights.parameters()?);
-        images.check_finite(range.clone(), architecture.width())?;
+        images.check_pixels(range.clone(), architecture.width(), self.normalization)?;
         let size = self.chunk(images.size);
         let out = out.chunks_mut(size * architecture.classes());
         for (chunk, out) in chunks(range, size).zip(out) {
@@ -131,7 +131,7 @@ impl Engine for CandleEngine {
         let _signals = begin()?;
         let parameters = weights.parameters()?;
         let n = labels.len();
-        images.check_finite(0..n, weights.architecture().width())?;
+        images.check_pixels(0..n, weights.architecture().width(), self.normalization)?;
         let gradient = gradient.tensor()?.get(0)?;
         let mut sum = gradient.zeros_like()?;
         let mut seen = Seen::default();

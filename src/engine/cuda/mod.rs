@@ -56,7 +56,7 @@ pub fn open(
         None => Box::new(candle),
         Some(kernels) => {
             let buffers = Mutex::new(Buffers::new(normalization));
-            Box::new(CudaEngine { gpu, kernels, buffers, candle })
+            Box::new(CudaEngine { gpu, kernels, normalization, buffers, candle })
         }
     })
 }
@@ -64,6 +64,7 @@ pub fn open(
 struct CudaEngine {
     gpu: Gpu,
     kernels: Kernels,
+    normalization: Normalization,
     /// One launch at a time uses them.
     buffers: Mutex<Buffers>,
     candle: CandleEngine,
@@ -171,7 +172,7 @@ impl Engine for CudaEngine {
         range: Range<usize>,
         out: &mut [f32],
     ) -> Result<()> {
-        images.check_finite(range.clone(), weights.architecture().width())?;
+        images.check_pixels(range.clone(), weights.architecture().width(), self.normalization)?;
         let (storage, layout) = weights.values().tensor()?.storage_and_layout();
         let Storage::Cuda(storage) = &*storage else {
             return Err(Error::new(Code::Internal, "the weights are not on the GPU"));
@@ -187,7 +188,7 @@ impl Engine for CudaEngine {
         labels: &[u8],
         gradient: &Values,
     ) -> Result<Seen> {
-        images.check_finite(0..labels.len(), weights.architecture().width())?;
+        images.check_pixels(0..labels.len(), weights.architecture().width(), self.normalization)?;
         let mut buffers = self.buffers();
         let inputs = buffers.bring(&self.gpu, images, labels, &[])?;
         let rule = arguments::Rule { rule: GRADIENT_ONLY, ..Default::default() };
@@ -228,7 +229,7 @@ impl Engine for CudaEngine {
         let steps = buffers.pace.steps(run.batch, self.kernels.train_groups).min(run.steps());
         let images = run.images.part(0..run.labels.len().min(steps * run.batch));
         let labels = &run.labels[..images.count()];
-        images.check_finite(0..labels.len(), now.architecture().width())?;
+        images.check_pixels(0..labels.len(), now.architecture().width(), self.normalization)?;
         let rates: Vec<Rates> = (0..steps).map(|i| rates(run.step(i))).collect();
         let inputs = buffers.bring(&self.gpu, &images, labels, &rates)?;
         let plan = Plan { batch: run.batch.min(labels.len()), steps, rule: rule(run.first) };

@@ -77,7 +77,7 @@ fn logits_one_by_one<S: Simd>(
     workspace: &mut Workspace,
     out: &mut [f32],
 ) -> Result<()> {
-    batch.images.check_finite(range.clone(), batch.architecture.width())?;
+    batch.check_pixels(range.clone())?;
     let geometry = Geometry::new(batch.architecture);
     workspace.grow_workers(1, 0)?;
     let Workspace { workers, single_weights, single, .. } = workspace;

@@ -127,7 +127,7 @@ impl<'a, S: Simd, const T: usize> Chunk<'a, S, T> {
     ) -> Result<()> {
         let (simd, g) = (self.simd, &self.geometry);
         // Here, where it brings the pixels into this core's cache.
-        batch.images.check_finite(range.clone(), g.architecture.width())?;
+        batch.check_pixels(range.clone())?;
         self.used = range.len().div_ceil(S::F32_LANES);
         for (t, tile) in self.tiles.iter_mut().enumerate().take(self.used) {
             let first = range.start + t * S::F32_LANES;

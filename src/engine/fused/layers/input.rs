@@ -4,8 +4,10 @@ use crate::architecture::Architecture;
 use crate::batch::{Images, Normalization, Pixels};
 use crate::engine::fused::threads::Pool;
 use crate::engine::fused::vectors::registers::avx512;
+use crate::error::Result;
 use crate::unique::Unique;
 use pulp::{Simd, bytemuck};
+use std::ops::Range;
 
 /// Lanes of the longest vectors.
 const MOST_LANES: usize = 16;
@@ -23,6 +25,12 @@ pub struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
+    /// Refuses images in this range that no pixels can be.
+    #[inline(always)]
+    pub fn check_pixels(&self, range: Range<usize>) -> Result<()> {
+        self.images.check_pixels(range, self.architecture.width(), self.loader.normalization)
+    }
+
     /// Where a tile has its images from, whose pixels and first rows `lanes` gives.
     pub fn source(&self, lanes: [(usize, usize); MOST_LANES]) -> Source<'a> {
         let padding = self.architecture.padding();

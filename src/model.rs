@@ -79,6 +79,17 @@ pub struct State {
     pub epoch: Epoch,
 }
 
+/// What a model begins with: parameters alone, or all that a model had when it was saved.
+#[derive(Default)]
+pub struct Beginning {
+    /// Flat.
+    pub parameters: Vec<f32>,
+    /// Those of `Optimizer::state_names`; None: zeros.
+    pub averages: Option<Vec<Vec<f32>>>,
+    pub step: u64,
+    pub epoch: Epoch,
+}
+
 pub struct Model {
     options: Options,
     engine: Box<dyn Engine>,
@@ -104,22 +115,16 @@ const MAX_IMAGES: usize = i32::MAX as usize;
 impl Model {
     pub fn create(options: Options) -> Result<Self> {
         let parameters = xavier(options.architecture, options.seed);
-        Model::restore(options, &parameters, None, 0, Epoch::default())
+        Model::begin(options, Beginning { parameters, ..Beginning::default() })
     }
 
-    /// A model that goes on from what was saved: flat parameters and averages, zeros if none are
-    /// given, and counters.
-    pub fn restore(
-        options: Options,
-        parameters: &[f32],
-        averages: Option<&[Vec<f32>]>,
-        step: u64,
-        epoch: Epoch,
-    ) -> Result<Self> {
+    /// A model that goes on from there.
+    pub fn begin(options: Options, beginning: Beginning) -> Result<Self> {
         let (options, engine) = open(options)?;
+        let Beginning { parameters, averages, step, epoch } = beginning;
         let zeros = vec![0.0; parameters.len()];
-        let mut rows = vec![parameters];
-        match averages {
+        let mut rows = vec![parameters.as_slice()];
+        match &averages {
             Some(averages) => rows.extend(averages.iter().map(Vec::as_slice)),
             None => rows.extend(options.optimizer.state_names().iter().map(|_| zeros.as_slice())),
         }
@@ -395,8 +400,8 @@ impl Training<'_> {
         epoch: Epoch,
     ) -> Result<()> {
         let following = unshared(&mut next)?;
-        following.learning_rate = state.learning_rate;
-        (following.step, following.epoch) = (number, epoch);
+        let weights = Arc::clone(&following.weights);
+        *following = State { weights, step: number, epoch, ..State::clone(&state) };
         drop(state);
         let previous = self.model.publish(next);
         *self.model.spare.lock() = Some(previous);

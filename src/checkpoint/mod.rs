@@ -17,7 +17,7 @@ use crate::architecture::{Activation, Architecture, DEFAULT_PADDING, Pooling};
 use crate::batch::Normalization;
 use crate::error::{Code, Error, Result};
 use crate::failpoint;
-use crate::model::{Epoch, Model, Options};
+use crate::model::{Beginning, Epoch, Model, Options};
 use crate::optimizer::MAX_COUNT;
 use crate::optimizer::{Optimizer, Rule};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -59,6 +59,13 @@ struct Metadata {
     padding: Option<u32>,
 }
 
+impl Metadata {
+    /// The fields of format 2, and whether they are there.
+    fn later(&self) -> [(&'static str, bool); 2] {
+        [("epoch_dataset", self.epoch_dataset.is_some()), ("padding", self.padding.is_some())]
+    }
+}
+
 /// Read first, so that a later format is called that and not corrupt.
 #[derive(Deserialize)]
 struct Format {
@@ -72,9 +79,8 @@ pub fn save(model: &Model) -> Result<Vec<u8>> {
     let padding = architecture.padding() as u32;
     let padding = (padding != DEFAULT_PADDING).then_some(padding);
     let epoch_dataset = state.epoch.dataset.map(|hash| format!("{hash:032x}"));
-    let later = padding.is_some() || epoch_dataset.is_some();
-    let metadata = Metadata {
-        format: if later { LATER_FORMAT } else { FORMAT },
+    let mut metadata = Metadata {
+        format: FORMAT,
         height: architecture.height() as u32,
         width: architecture.width() as u32,
         classes: architecture.classes() as u32,
@@ -94,6 +100,9 @@ pub fn save(model: &Model) -> Result<Vec<u8>> {
         epoch_dataset,
         padding,
     };
+    if metadata.later().iter().any(|(_, is_there)| *is_there) {
+        metadata.format = LATER_FORMAT;
+    }
     let internal = |e: &dyn std::fmt::Display| Error::new(Code::Internal, format!("save: {e}"));
     let metadata = serde_json::to_string(&metadata).map_err(|e| internal(&e))?;
 
@@ -147,12 +156,8 @@ fn load_lenet(
         return Err(Error::new(Code::Incompatible, message));
     }
     let metadata: Metadata = serde_json::from_str(metadata).map_err(bad)?;
-    let later = [
-        ("padding", metadata.padding.is_some()),
-        ("epoch_dataset", metadata.epoch_dataset.is_some()),
-    ];
     if format == FORMAT
-        && let Some((field, _)) = later.iter().find(|(_, is_there)| *is_there)
+        && let Some((field, _)) = metadata.later().iter().find(|(_, is_there)| *is_there)
     {
         let message = format!("metadata: {field} does not belong into format {FORMAT}");
         return Err(Error::new(Code::Corrupt, message));
@@ -215,7 +220,8 @@ fn load_lenet(
         }
         optimizer.push(values);
     }
-    Model::restore(options, &parameters, Some(&optimizer), metadata.step, epoch)
+    let (averages, step) = (Some(optimizer), metadata.step);
+    Model::begin(options, Beginning { parameters, averages, step, epoch })
 }
 
 /// The hash of the dataset that an unfinished epoch was begun with.

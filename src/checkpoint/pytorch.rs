@@ -16,7 +16,7 @@ use crate::architecture::{
     KERNEL,
 };
 use crate::error::{Error, Result};
-use crate::model::{Epoch, Model, Options};
+use crate::model::{Beginning, Model, Options};
 use safetensors::tensor::SafeTensors;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -53,7 +53,7 @@ pub fn load(
         };
         parameters.extend(read_floats(tensors, &name, shape)?);
     }
-    Model::restore(options.clone(), &parameters, None, 0, Epoch::default())
+    Model::begin(options.clone(), Beginning { parameters, ..Beginning::default() })
 }
 
 /// The layers' names if they are ours but for a prefix. A file that has half of our tensors is meant

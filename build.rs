@@ -10,8 +10,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{env, fs, thread};
 
 /// The files of `src/ffi` that declare something, in the header's order.
-const SOURCES: [&str; 7] =
-    ["types.rs", "library.rs", "model.rs", "data.rs", "train.rs", "usage.rs", "parameters.rs"];
+const SOURCES: [&str; 8] = [
+    "types.rs",
+    "library.rs",
+    "model.rs",
+    "data.rs",
+    "train.rs",
+    "usage.rs",
+    "trust.rs",
+    "parameters.rs",
+];
 
 fn main() {
     println!("cargo:rerun-if-changed=src/ffi");

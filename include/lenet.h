@@ -379,6 +379,46 @@ typedef struct lenet_metrics {
 } lenet_metrics;
 
 /**
+ * How far a model's answers can be trusted: what lenet_calibrate() found. Set struct_size before the
+ * call. Since 1.1.
+ */
+typedef struct lenet_calibration {
+    /**
+     * sizeof(lenet_calibration), set by the caller.
+     */
+    uint32_t struct_size;
+    /**
+     * 0.
+     */
+    uint32_t reserved;
+    /**
+     * What logits are divided by before softmax.
+     */
+    double temperature;
+    /**
+     * The largest probability from which on an answer counts; 2, which none reaches, if not even the
+     * surest answers were right often enough.
+     */
+    double threshold;
+    /**
+     * The share of the validation images that reach the threshold.
+     */
+    double coverage;
+    /**
+     * The share of those that are classified wrongly, at most max_error; 0 if there are none.
+     */
+    double error;
+    /**
+     * Mean of -log(probability of the label) on the validation data with temperature 1, in nats.
+     */
+    double loss_before;
+    /**
+     * The same with this temperature; never more.
+     */
+    double loss_after;
+} lenet_calibration;
+
+/**
  * Success. Outputs have been written; lenet_last_error() is left alone.
  */
 #define LENET_OK 0
@@ -941,6 +981,45 @@ lenet_status lenet_evaluate(const struct lenet_model *model,
                             struct lenet_metrics *metrics,
                             uint64_t *confusion,
                             size_t confusion_length);
+
+/**
+ * Fits probabilities to how often they are right, on data that the model was not trained on, and finds
+ * the probability from which on at most a given share of its answers is wrong.
+ *
+ * From then on lenet_predict() and its like give softmax(logits / temperature), and losses are those of
+ * these probabilities; the classes and lenet_logits() stay. The temperature, from 0.05 to 20, is that of
+ * the least mean loss on `validation` (Guo and others 2017, "On Calibration of Modern Neural Networks").
+ * The threshold is the lowest one at which at most `max_error` of the validation images whose largest
+ * probability reaches it are classified wrongly. A host that answers only from it on turns the other
+ * images away; on other images the share may differ, the more so the fewer were used here. Both are
+ * kept by lenet_clone(), in the file, and when training goes on: calibrate again afterwards.
+ *
+ * @param model       The model; unchanged if the call fails.
+ * @param validation  Data of the model's image size and classes, like that of the use; some thousand
+ *                    images are good.
+ * @param max_error   The share of answers that may be wrong, 0 to 1.
+ * @param result      [out] What was found; struct_size must be set; may be NULL.
+ * @return LENET_OK, LENET_ERROR_NULL_POINTER (model, validation), LENET_ERROR_INVALID_ARGUMENT (image
+ *         size, max_error, struct_size), LENET_ERROR_LABEL_OUT_OF_RANGE, LENET_ERROR_DIVERGED,
+ *         LENET_ERROR_BUSY, LENET_ERROR_FORKED, LENET_ERROR_OUT_OF_MEMORY or LENET_ERROR_INTERNAL.
+ *         Any thread. Since 1.1.
+ */
+lenet_status lenet_calibrate(struct lenet_model *model,
+                             const struct lenet_dataset *validation,
+                             double max_error,
+                             struct lenet_calibration *result);
+
+/**
+ * What lenet_calibrate() found last for this model, or for the one that it was copied or loaded from.
+ *
+ * @param model        The model.
+ * @param calibration  [out] struct_size must be set. Of a model that was never calibrated: temperature
+ *                     1, threshold 0, coverage 1, the rest NaN.
+ * @return LENET_OK, LENET_ERROR_NULL_POINTER, LENET_ERROR_INVALID_ARGUMENT (struct_size) or
+ *         LENET_ERROR_INTERNAL. Any thread, also during training. Since 1.1.
+ */
+lenet_status lenet_get_calibration(const struct lenet_model *model,
+                                   struct lenet_calibration *calibration);
 
 /**
  * The number of parameters, which is the length of the flat vectors below: conv1.weight,

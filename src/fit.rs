@@ -220,7 +220,7 @@ fn cross_entropy(logits: &[f32], label: usize) -> f64 {
     sum.ln() + largest - f64::from(logits[label])
 }
 
-fn check_dataset(model: &Model, name: &str, dataset: &Dataset) -> Result<()> {
+pub fn check_dataset(model: &Model, name: &str, dataset: &Dataset) -> Result<()> {
     let architecture = model.architecture();
     let (height, width) = (dataset.height() as usize, dataset.width() as usize);
     if (height, width) != (architecture.height(), architecture.width()) {

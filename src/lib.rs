@@ -15,6 +15,7 @@
 //! | `ffi` | every `extern "C"` function: check, call, status |
 //! | `plugin` | an engine for another lenet to compute with: CUDA, which not every host has |
 //! | `checkpoint` | a model as a safetensors file and back |
+//! | `calibrate` | a model's temperature and threshold, from a dataset |
 //! | `fit` | epochs, shuffling, progress, cancellation, evaluation |
 //! | `model` | the handle: published state, one training step |
 //! | `dataset` | labelled images in memory |
@@ -24,6 +25,7 @@
 //! | `plugin_abi` | what crosses between a library and its plugin: a table of C functions |
 //! | `run` | training steps that follow each other |
 //! | `values` | rows of floats where an engine keeps them |
+//! | `calibration` | how far probabilities can be trusted |
 //! | `batch` | images where they lie, how pixels are seen, what was seen of a batch |
 //! | `architecture` | what is built: sizes, layer table, parameter names, shapes, places |
 //! | `optimizer` | SGD with momentum, AdamW |
@@ -51,6 +53,8 @@ compile_error!("lenet turns panics into LENET_ERROR_INTERNAL, which needs panic 
 mod allocation;
 mod architecture;
 mod batch;
+mod calibrate;
+mod calibration;
 mod checkpoint;
 mod dataset;
 mod durable_file;

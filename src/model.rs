@@ -7,6 +7,7 @@
 use crate::allocation::reserve;
 use crate::architecture::Architecture;
 use crate::batch::{Images, Normalization, Pixels, Seen, argmax, first_not_finite};
+use crate::calibration::{Calibration, softmax};
 use crate::engine::{self, DeviceChoice, Engine};
 use crate::error::{Code, Error, Result};
 use crate::failpoint;
@@ -77,6 +78,7 @@ pub struct State {
     /// Optimizer steps so far.
     pub step: u64,
     pub epoch: Epoch,
+    pub calibration: Calibration,
 }
 
 /// What a model begins with: parameters alone, or all that a model had when it was saved.
@@ -88,6 +90,7 @@ pub struct Beginning {
     pub averages: Option<Vec<Vec<f32>>>,
     pub step: u64,
     pub epoch: Epoch,
+    pub calibration: Calibration,
 }
 
 pub struct Model {
@@ -121,7 +124,7 @@ impl Model {
     /// A model that goes on from there.
     pub fn begin(options: Options, beginning: Beginning) -> Result<Self> {
         let (options, engine) = open(options)?;
-        let Beginning { parameters, averages, step, epoch } = beginning;
+        let Beginning { parameters, averages, step, epoch, calibration } = beginning;
         let zeros = vec![0.0; parameters.len()];
         let mut rows = vec![parameters.as_slice()];
         match &averages {
@@ -130,7 +133,8 @@ impl Model {
         }
         let weights = Weights::new(options.architecture, engine.upload(&rows)?);
         let learning_rate = options.learning_rate;
-        let state = State { weights: Arc::new(weights), learning_rate, step, epoch };
+        let weights = Arc::new(weights);
+        let state = State { weights, learning_rate, step, epoch, calibration };
         Ok(Model::assemble(options, engine, state))
     }
 
@@ -186,26 +190,28 @@ impl Model {
 
     /// Gives `each` the index, class and probabilities of every image, when nothing can fail any more.
     pub fn predict(&self, pixels: Pixels, mut each: impl FnMut(usize, u8, &[f32])) -> Result<()> {
-        self.with_logits(pixels, |logits| {
+        self.with_logits(pixels, |state, logits| {
+            let temperature = state.calibration.temperature;
             for (i, row) in logits.chunks_exact_mut(self.architecture().classes()).enumerate() {
                 let class = argmax(row) as u8;
-                softmax(row);
+                softmax(row, temperature);
                 each(i, class, row);
             }
         })
     }
 
-    /// Gives `then` the logits (n, classes), all finite.
-    pub fn with_logits(&self, pixels: Pixels, then: impl FnOnce(&mut [f32])) -> Result<()> {
+    /// Gives `then` the state that they are computed in, and the logits (n, classes), all finite.
+    pub fn with_logits(&self, pixels: Pixels, then: impl FnOnce(&State, &mut [f32])) -> Result<()> {
+        let state = self.state();
         let images = self.images(pixels);
         let length = images.count() * self.architecture().classes();
         let mut logits = self.logits.take().unwrap_or_default();
         let more = length.saturating_sub(logits.len());
         reserve(&mut logits, more)?;
         logits.resize(length, 0.0);
-        self.write_logits(&self.state(), &images, 0..images.count(), &mut logits)?;
+        self.write_logits(&state, &images, 0..images.count(), &mut logits)?;
         failpoint::point();
-        then(&mut logits);
+        then(&state, &mut logits);
         self.logits.give_back(logits);
         Ok(())
     }
@@ -371,6 +377,10 @@ impl Training<'_> {
         Ok(())
     }
 
+    pub fn set_calibration(&mut self, calibration: Calibration) {
+        self.model.publish(Arc::new(State { calibration, ..State::clone(&self.model.state()) }));
+    }
+
     fn step_after(&self, state: &State) -> Step {
         let number = state.step.saturating_add(1).min(MAX_COUNT);
         let (optimizer, learning_rate) = (self.model.options.optimizer, state.learning_rate);
@@ -437,17 +447,6 @@ pub fn check_finite(name: &str, values: &[f32]) -> Result<()> {
         None => Ok(()),
         Some(i) => Err(Error::new(Code::NonFinite, format!("{name}[{i}] is {}", values[i]))),
     }
-}
-
-/// In place; the largest logit is subtracted first, so nothing overflows.
-fn softmax(row: &mut [f32]) {
-    let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut sum = 0.0;
-    for x in &mut *row {
-        *x = (*x - largest).exp();
-        sum += *x;
-    }
-    row.iter_mut().for_each(|x| *x /= sum);
 }
 
 fn open(options: Options) -> Result<(Options, Box<dyn Engine>)> {

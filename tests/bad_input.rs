@@ -62,6 +62,7 @@ struct Args {
     height: u32,
     width: u32,
     learning_rate: f64,
+    max_error: f64,
     confusion_length: usize,
     status: lenet_status,
     /// The parameter that is passed as NULL, or one byte further than it should be.
@@ -194,6 +195,7 @@ impl Args {
             height: SIDE,
             width: SIDE,
             learning_rate: 0.5,
+            max_error: 0.1,
             confusion_length: CLASSES * CLASSES,
             status: LENET_OK,
             null: String::new(),
@@ -452,6 +454,15 @@ const CALLS: &[(&str, Call)] = &[
         let (model, dataset) = (a.pass("model", a.model), a.pass("dataset", a.dataset));
         lenet_evaluate(model, dataset, metrics, confusion, a.confusion_length)
     }),
+    ("lenet_calibrate", |a| unsafe {
+        let result = a.sized("result", &[]);
+        let validation = a.pass("validation", a.validation);
+        lenet_calibrate(a.pass_mut("model", a.model), validation, a.max_error, result)
+    }),
+    ("lenet_get_calibration", |a| unsafe {
+        let calibration = a.sized("calibration", &[]);
+        lenet_get_calibration(a.pass("model", a.model), calibration)
+    }),
     ("lenet_parameter_count", |a| unsafe {
         status_of_count(lenet_parameter_count(a.pass("model", a.model)))
     }),
@@ -586,6 +597,7 @@ const MAY_BE_NULL: &[(&str, &str)] = &[
     ("lenet_predict_u8", "classes"),
     ("lenet_predict_u8", "probabilities"),
     ("lenet_evaluate", "confusion"),
+    ("lenet_calibrate", "result"),
     ("lenet_compute_gradients", "loss"),
 ];
 
@@ -617,6 +629,8 @@ fn table() -> Table {
     wrong!(t, "lenet_get_layer", LENET_ERROR_NOT_FOUND, index: [12, usize::MAX]);
     let rates = [f64::NAN, f64::INFINITY, -1.0];
     wrong!(t, "lenet_set_learning_rate", invalid, learning_rate: rates);
+    let shares = [f64::NAN, f64::INFINITY, -0.001, 1.001];
+    wrong!(t, "lenet_calibrate", invalid, max_error: shares);
     t
 }
 
@@ -665,6 +679,12 @@ fn struct_size_rows(t: &mut Table) {
     sized_struct::<lenet_fit_options>(t, "lenet_fit_options", &["lenet_fit"], "options", &[4, 12]);
     sized_struct::<lenet_layer>(t, "lenet_layer", &["lenet_get_layer"], "layer", &[4, 16, 32]);
     sized_struct::<lenet_metrics>(t, "lenet_metrics", &["lenet_evaluate"], "metrics", &[4, 8, 32]);
+    for (function, parameter) in
+        [("lenet_calibrate", "result"), ("lenet_get_calibration", "calibration")]
+    {
+        let ends = [4, 16, 48];
+        sized_struct::<lenet_calibration>(t, "lenet_calibration", &[function], parameter, &ends);
+    }
     for (function, name, full) in [
         ("lenet_options_init", "lenet_options", size_of::<lenet_options>()),
         ("lenet_fit_options_init", "lenet_fit_options", size_of::<lenet_fit_options>()),
@@ -883,10 +903,11 @@ fn dataset_rows(t: &mut Table) {
     wrong!(t, function, invalid, first: [1, N, usize::MAX]);
 
     type Set = fn(&mut Args, *mut lenet_dataset);
-    let readers: [(&str, &str, Set); 3] = [
+    let readers: [(&str, &str, Set); 4] = [
         ("lenet_fit", "train", |a, data| a.dataset = data),
         ("lenet_fit", "validation", |a, data| a.validation = data),
         ("lenet_evaluate", "dataset", |a, data| a.dataset = data),
+        ("lenet_calibrate", "validation", |a, data| a.validation = data),
     ];
     for (function, name, set) in readers {
         let other_size = move |a: &mut Args| set(a, a.fixture.other_size.0);
@@ -897,7 +918,9 @@ fn dataset_rows(t: &mut Table) {
         let words = [&format!("{name} labels[17] is 3"), "3 classes"];
         t.row(function, &wrong, high_label, LENET_ERROR_LABEL_OUT_OF_RANGE, &words);
     }
-    for (function, name) in [("lenet_fit", "train"), ("lenet_evaluate", "dataset")] {
+    for (function, name) in
+        [("lenet_fit", "train"), ("lenet_evaluate", "dataset"), ("lenet_calibrate", "validation")]
+    {
         let wrong = format!("{name} is huge to this model");
         t.row(function, &wrong, Args::use_wild, LENET_ERROR_DIVERGED, &["not finite"]);
     }
@@ -1186,7 +1209,15 @@ fn header_functions() -> Vec<Function> {
 fn parameter(text: &str) -> Parameter {
     let (kind, name) = text.rsplit_once([' ', '*']).unwrap();
     let stars = text.matches('*').count();
-    let anywhere = ["char", "uint8_t", "void", "_options", "lenet_layer", "lenet_metrics"];
+    let anywhere = [
+        "char",
+        "uint8_t",
+        "void",
+        "_options",
+        "lenet_layer",
+        "lenet_metrics",
+        "lenet_calibration",
+    ];
     let kind = match stars {
         0 if kind != "lenet_progress_fn" => Kind::Number,
         0 => Kind::Pointer,

@@ -420,6 +420,49 @@ fn padding_is_in_the_file_only_where_it_is_not_the_default() {
     }
 }
 
+/// A file that was never calibrated says nothing of it; one that was is of format 2.
+#[test]
+fn a_calibration_is_in_the_file_and_every_number_of_it_is_checked() {
+    let model = trained(&small_with_momentum());
+    assert_eq!(File::of(&model).metadata.unwrap().get("calibration"), None);
+    model.calibrate(&Dataset::new(&MadeData::new(30, 16, 3)), 0.1);
+    let metadata = File::of(&model).metadata.unwrap();
+    assert_eq!(metadata["format"], json!(2));
+    let found = metadata["calibration"].as_object().unwrap().clone();
+    assert_eq!(found.len(), 6);
+
+    let refuse = |calibration: Value, words: &[&str]| {
+        let mut file = File::of(&model);
+        file.set_metadata("calibration", calibration);
+        load_refused("calibration", &file.bytes(), LENET_ERROR_CORRUPT, words);
+    };
+    for key in found.keys() {
+        let with = |value: Value| {
+            let mut changed = found.clone();
+            changed.insert(key.clone(), value);
+            Value::Object(changed)
+        };
+        refuse(with(json!(-0.5)), &[&format!("metadata: calibration.{key} is -0.5")]);
+        for value in [json!(null), json!("1"), json!([1]), json!(true)] {
+            refuse(with(value), &["metadata"]);
+        }
+        if !key.starts_with("loss") {
+            refuse(with(json!(20.5)), &[&format!("calibration.{key} is 20.5")]);
+        }
+        let mut without = found.clone();
+        without.remove(key);
+        refuse(Value::Object(without), &["metadata", key]);
+    }
+    let mut more = found;
+    more.insert("bias".into(), json!(0.5));
+    refuse(Value::Object(more), &["metadata", "bias"]);
+    refuse(json!([]), &["metadata"]);
+    let mut file = File::of(&model);
+    file.set_metadata("format", json!(1));
+    let words = ["calibration does not belong"];
+    load_refused("format", &file.bytes(), LENET_ERROR_CORRUPT, &words);
+}
+
 /// Whatever can be loaded can be trained, saved and loaded again.
 #[test]
 fn the_last_step_and_epoch_stay_the_last() {

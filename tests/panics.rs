@@ -73,6 +73,7 @@ const TRAINING: &[(&str, Call)] = &[
         lenet_fit(m.0, f.dataset.0, f.dataset.0, &fit_options(1, 20), None, null_mut())
     }),
     ("lenet_set_learning_rate", |m, _| unsafe { lenet_set_learning_rate(m.0, 0.25) }),
+    ("lenet_calibrate", |m, f| unsafe { lenet_calibrate(m.0, f.dataset.0, 0.1, null_mut()) }),
     ("lenet_set_parameters", |m, f| unsafe {
         lenet_set_parameters(m.0, f.numbers.as_ptr(), f.numbers.len())
     }),

@@ -188,6 +188,14 @@ fn calls<'a>(things: &'a Things, folder: &'a Path) -> BTreeMap<&'static str, Cal
         let (counts, length) = (confusion.as_mut_ptr(), confusion.len());
         ok(unsafe { lenet_evaluate(model, dataset, &mut metrics, counts, length) });
     });
+    call!(lenet_calibrate, move || {
+        ok(unsafe { lenet_calibrate(model, dataset, 0.1, null_mut()) });
+    });
+    call!(lenet_get_calibration, move || {
+        let struct_size = size_of::<lenet_calibration>() as u32;
+        let mut found = lenet_calibration { struct_size, ..unsafe { std::mem::zeroed() } };
+        ok(unsafe { lenet_get_calibration(model, &mut found) });
+    });
     call!(lenet_parameter_count, move || assert!(unsafe { lenet_parameter_count(model) } > 0));
     let out = numbers.clone();
     call!(lenet_get_parameters, move || {

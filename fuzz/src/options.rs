@@ -41,6 +41,7 @@ versioned!(lenet_options: device device_index num_threads height width classes a
 versioned!(lenet_fit_options: epochs batch_size schedule);
 versioned!(lenet_metrics: reserved count correct loss accuracy);
 versioned!(lenet_layer: channels height width parameters name kind);
+versioned!(lenet_calibration: reserved temperature threshold coverage error loss_before loss_after);
 
 /// What a struct says its size is.
 #[derive(Clone, Copy, Debug)]

@@ -15,6 +15,7 @@ mod tensors;
 
 use crate::architecture::{Activation, Architecture, DEFAULT_PADDING, Pooling};
 use crate::batch::Normalization;
+use crate::calibration::{Calibration, NO_ANSWER, TEMPERATURES};
 use crate::error::{Code, Error, Result};
 use crate::failpoint;
 use crate::model::{Beginning, Epoch, Model, Options};
@@ -57,12 +58,63 @@ struct Metadata {
     /// Of format 2; missing: `DEFAULT_PADDING`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     padding: Option<u32>,
+    /// Of format 2; missing: not calibrated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    calibration: Option<Calibrated>,
+}
+
+/// `Calibration` as a file has it.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Calibrated {
+    temperature: f64,
+    threshold: f64,
+    coverage: f64,
+    error: f64,
+    loss_before: f64,
+    loss_after: f64,
+}
+
+impl Calibrated {
+    fn of(calibration: &Calibration) -> Option<Self> {
+        let &Calibration { temperature, threshold, coverage, error, loss_before, loss_after } =
+            calibration;
+        let calibrated =
+            Calibrated { temperature, threshold, coverage, error, loss_before, loss_after };
+        calibration.is_calibrated().then_some(calibrated)
+    }
+
+    /// Refuses, by field, what `lenet_calibrate` cannot have found.
+    fn read(&self) -> Result<Calibration> {
+        let &Calibrated { temperature, threshold, coverage, error, loss_before, loss_after } = self;
+        let fields = [
+            ("temperature", temperature, TEMPERATURES[0]..=TEMPERATURES[1]),
+            ("threshold", threshold, 0.0..=NO_ANSWER),
+            ("coverage", coverage, 0.0..=1.0),
+            ("error", error, 0.0..=1.0),
+            ("loss_before", loss_before, 0.0..=f64::MAX),
+            ("loss_after", loss_after, 0.0..=f64::MAX),
+        ];
+        match fields.iter().find(|(_, value, range)| !range.contains(value)) {
+            None => {
+                Ok(Calibration { temperature, threshold, coverage, error, loss_before, loss_after })
+            }
+            Some((name, value, _)) => {
+                let message = format!("metadata: calibration.{name} is {value:?}");
+                Err(Error::new(Code::Corrupt, message))
+            }
+        }
+    }
 }
 
 impl Metadata {
     /// The fields of format 2, and whether they are there.
-    fn later(&self) -> [(&'static str, bool); 2] {
-        [("epoch_dataset", self.epoch_dataset.is_some()), ("padding", self.padding.is_some())]
+    fn later(&self) -> [(&'static str, bool); 3] {
+        [
+            ("calibration", self.calibration.is_some()),
+            ("epoch_dataset", self.epoch_dataset.is_some()),
+            ("padding", self.padding.is_some()),
+        ]
     }
 }
 
@@ -99,6 +151,7 @@ pub fn save(model: &Model) -> Result<Vec<u8>> {
         epoch_count: state.epoch.count,
         epoch_dataset,
         padding,
+        calibration: Calibrated::of(&state.calibration),
     };
     if metadata.later().iter().any(|(_, is_there)| *is_there) {
         metadata.format = LATER_FORMAT;
@@ -200,6 +253,9 @@ fn load_lenet(
         return Err(Error::new(Code::Corrupt, message));
     }
 
+    let calibration = metadata.calibration.as_ref().map(Calibrated::read).transpose()?;
+    let calibration = calibration.unwrap_or_default();
+
     let averages = options.optimizer.state_names();
     let expected = architecture.parameters().map(|spec| spec.name.to_string()).into_iter();
     let expected = expected.chain(averages.iter().map(|name| optimizer_tensor(name))).collect();
@@ -221,7 +277,7 @@ fn load_lenet(
         optimizer.push(values);
     }
     let (averages, step) = (Some(optimizer), metadata.step);
-    Model::begin(options, Beginning { parameters, averages, step, epoch })
+    Model::begin(options, Beginning { parameters, averages, step, epoch, calibration })
 }
 
 /// The hash of the dataset that an unfinished epoch was begun with.

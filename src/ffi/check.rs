@@ -279,6 +279,18 @@ pub unsafe fn output_struct<T: VersionedStruct>(
     Ok(OutputStruct { pointer, size })
 }
 
+/// The same, or None for NULL.
+///
+/// # Safety
+/// As for `output_struct`.
+pub unsafe fn optional_output_struct<T: VersionedStruct>(
+    name: &str,
+    pointer: *mut T,
+) -> Result<Option<OutputStruct<T>>> {
+    // SAFETY: the caller's promise is the same.
+    (!pointer.is_null()).then(|| unsafe { output_struct(name, pointer) }).transpose()
+}
+
 /// Fills in a struct of `size` bytes whose contents say nothing yet: what this library knows, its
 /// size, and zeros.
 ///

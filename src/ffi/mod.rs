@@ -22,6 +22,7 @@ mod library;
 mod model;
 mod parameters;
 mod train;
+mod trust;
 mod types;
 mod usage;
 
@@ -30,5 +31,6 @@ pub use library::*;
 pub use model::*;
 pub use parameters::*;
 pub use train::*;
+pub use trust::*;
 pub use types::*;
 pub use usage::*;

@@ -237,6 +237,30 @@ pub struct lenet_layer {
     pub kind: *const c_char,
 }
 
+/// How far a model's answers can be trusted: what lenet_calibrate() found. Set struct_size before the
+/// call. Since 1.1.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct lenet_calibration {
+    /// sizeof(lenet_calibration), set by the caller.
+    pub struct_size: u32,
+    /// 0.
+    pub reserved: u32,
+    /// What logits are divided by before softmax.
+    pub temperature: f64,
+    /// The largest probability from which on an answer counts; 2, which none reaches, if not even the
+    /// surest answers were right often enough.
+    pub threshold: f64,
+    /// The share of the validation images that reach the threshold.
+    pub coverage: f64,
+    /// The share of those that are classified wrongly, at most max_error; 0 if there are none.
+    pub error: f64,
+    /// Mean of -log(probability of the label) on the validation data with temperature 1, in nats.
+    pub loss_before: f64,
+    /// The same with this temperature; never more.
+    pub loss_after: f64,
+}
+
 /// A progress function: called by lenet_fit() on its own thread after each step and each epoch.
 /// A return value other than 0 cancels. `progress` is valid during the call only.
 ///
@@ -265,4 +289,6 @@ versioned!(lenet_fit_options: struct_size epochs batch_size schedule);
 versioned!(lenet_metrics: struct_size reserved count correct loss accuracy);
 versioned!(lenet_progress: struct_size epoch epochs event step steps loss accuracy validation_loss
     validation_accuracy images_per_second);
+versioned!(lenet_calibration: struct_size reserved temperature threshold coverage error loss_before
+    loss_after);
 versioned!(lenet_layer: struct_size channels height width parameters name kind);

@@ -109,7 +109,7 @@ pub unsafe extern "C" fn lenet_logits(
         // SAFETY: `n` images, room for `n` rows (header).
         let (images, output) =
             unsafe { (input("images", images, length)?, output("logits", logits, rows)?) };
-        model.with_logits(Pixels::Float(images), |logits| output.write(logits))
+        model.with_logits(Pixels::Float(images), |_, logits| output.write(logits))
     })
 }
 

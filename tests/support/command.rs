@@ -36,6 +36,16 @@ pub fn command(program: &str) -> Command {
     command
 }
 
+/// A folder with Fashion-MNIST's four files, gzipped.
+pub fn fashion_mnist() -> PathBuf {
+    run(command("make").args(["-C", "examples", "data"]));
+    let places = [
+        PathBuf::from("/usr/share/datasets/fashion-mnist"),
+        root().join("target/data/fashion-mnist"),
+    ];
+    places.into_iter().find(|place| place.is_dir()).expect("`make data` brings it")
+}
+
 /// The command as one would type it.
 fn typed(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());

@@ -57,6 +57,11 @@ pub fn fit_options(epochs: u32, batch_size: u32) -> lenet_fit_options {
     lenet_fit_options { struct_size, epochs, batch_size, schedule: LENET_SCHEDULE_CONSTANT }
 }
 
+fn empty_calibration() -> lenet_calibration {
+    let struct_size = size_of::<lenet_calibration>() as u32;
+    lenet_calibration { struct_size, ..unsafe { std::mem::zeroed() } }
+}
+
 pub fn c_path(path: &Path) -> CString {
     CString::new(path.to_str().unwrap()).unwrap()
 }
@@ -148,6 +153,19 @@ impl Model {
     pub fn fit(&self, data: &Dataset, epochs: u32, batch_size: u32) {
         let options = fit_options(epochs, batch_size);
         ok(unsafe { lenet_fit(self.0, data.0, null(), &options, None, null_mut()) });
+    }
+
+    /// With `max_error`.
+    pub fn calibrate(&self, validation: &Dataset, max_error: f64) -> lenet_calibration {
+        let mut found = empty_calibration();
+        ok(unsafe { lenet_calibrate(self.0, validation.0, max_error, &mut found) });
+        found
+    }
+
+    pub fn calibration(&self) -> lenet_calibration {
+        let mut found = empty_calibration();
+        ok(unsafe { lenet_get_calibration(self.0, &mut found) });
+        found
     }
 
     pub fn logits(&self, images: &[f32], n: usize) -> Vec<f32> {

@@ -68,7 +68,7 @@ impl Input {
 enum Pixels {
     /// From 0 to 1.
     Usual(u8),
-    /// So large that sums leave the range of float.
+    /// So large that no pixel can be, unless the model says so; then sums leave the range of float.
     Large,
     /// One that is not finite.
     NotFinite(u16, bool),
@@ -104,7 +104,9 @@ impl Pixels {
     }
 
     fn expect(self, expect: Expect) -> Expect {
-        expect.wrong(matches!(self, Pixels::NotFinite(..)), LENET_ERROR_NON_FINITE)
+        expect
+            .wrong(matches!(self, Pixels::NotFinite(..)), LENET_ERROR_NON_FINITE)
+            .possible(matches!(self, Pixels::Large), LENET_ERROR_INVALID_ARGUMENT)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Predictions, logits, evaluation.
+//! Predictions, logits, evaluation, calibration.
 
 use super::{Pixels, Sizes, bytes, model_argument};
 use crate::canary::{Buffer, Pointer};
@@ -16,6 +16,8 @@ pub enum Call {
     PredictU8 { model: Handle, seed: u8, images: Pointer, n: Count, outputs: [Pointer; 2] },
     Logits { model: Handle, pixels: Pixels, images: Pointer, n: Count, logits: Pointer },
     Evaluate { model: Handle, data: Handle, metrics: (Pointer, StructSize), confusion: Confusion },
+    Calibrate { model: Handle, data: Handle, max_error: Share, result: (Pointer, StructSize) },
+    GetCalibration { model: Handle, calibration: (Pointer, StructSize) },
 }
 
 /// Room for the confusion counts.
@@ -23,6 +25,22 @@ pub enum Call {
 pub struct Confusion {
     pointer: Pointer,
     length: Length,
+}
+
+/// A share, right or not.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub enum Share {
+    Percent(u8),
+    Any(f64),
+}
+
+impl Share {
+    fn value(self) -> f64 {
+        match self {
+            Share::Percent(percent) => f64::from(percent) / 255.0,
+            Share::Any(value) => value,
+        }
+    }
 }
 
 impl Call {
@@ -46,6 +64,12 @@ impl Call {
             }
             Call::Evaluate { model, data, metrics, confusion } => {
                 evaluate(world, model, data, metrics, confusion);
+            }
+            Call::Calibrate { model, data, max_error, result } => {
+                calibrate(world, model, data, max_error.value(), result);
+            }
+            Call::GetCalibration { model, calibration } => {
+                get_calibration(world, model, calibration);
             }
         }
     }
@@ -184,5 +208,67 @@ fn evaluate(
             room.check_unwritten_from::<u64>(needed);
         }
     }
+    world.settle(model, false);
+}
+
+const NO_CALIBRATION: lenet_calibration = lenet_calibration {
+    struct_size: 0,
+    reserved: 0,
+    temperature: 0.0,
+    threshold: 0.0,
+    coverage: 0.0,
+    error: 0.0,
+    loss_before: 0.0,
+    loss_after: 0.0,
+};
+
+fn calibrate(
+    world: &mut World,
+    model: Handle,
+    data: Handle,
+    max_error: f64,
+    (result, size): (Pointer, StructSize),
+) {
+    let (passed, sizes, expect) = model_argument(world, model);
+    let dataset = world.dataset(data);
+    let mut place = size.place(&NO_CALIBRATION);
+    let result = place.pass::<lenet_calibration>(result).or_null();
+    let given = !result.pointer.is_null();
+    let sides = world.shadow(model).map(|s| (s.options.height, s.options.width));
+    let data = world.data(data);
+    let other_size = data.zip(sides).is_some_and(|(data, sides)| sides != data.size);
+    let high_label = data.is_some_and(|data| !sizes.has_all(&data.labels));
+    let expect = expect
+        .pointer(dataset)
+        .wrong(!(0.0..=1.0).contains(&max_error), LENET_ERROR_INVALID_ARGUMENT)
+        .wrong(other_size, LENET_ERROR_INVALID_ARGUMENT)
+        .wrong(high_label, LENET_ERROR_LABEL_OUT_OF_RANGE)
+        .possible(!sizes.tame, LENET_ERROR_DIVERGED);
+    if result.wrong.is_some() && given {
+        return;
+    }
+    let expect = if given { size.expect::<lenet_calibration>(expect) } else { expect };
+    let status =
+        unsafe { lenet_calibrate(passed.pointer, dataset.pointer, max_error, result.pointer) };
+    let succeeded = expect.check("lenet_calibrate", status);
+    place.check(succeeded && given);
+    if succeeded && given && matches!(size, StructSize::Own) {
+        let found = place.values::<lenet_calibration>()[0];
+        assert!((0.05..=20.0).contains(&found.temperature), "{found:?}");
+        assert!(found.error <= max_error && found.loss_after <= found.loss_before, "{found:?}");
+    }
+    world.settle(model, succeeded);
+}
+
+fn get_calibration(world: &mut World, model: Handle, (output, size): (Pointer, StructSize)) {
+    let (passed, _, expect) = model_argument(world, model);
+    let mut place = size.place(&NO_CALIBRATION);
+    let pointer = place.pass(output);
+    let expect = size.expect::<lenet_calibration>(expect.structure(pointer));
+    if output == Pointer::Misaligned {
+        return;
+    }
+    let status = unsafe { lenet_get_calibration(passed.pointer, pointer.pointer) };
+    place.check(expect.check("lenet_get_calibration", status));
     world.settle(model, false);
 }

@@ -1,0 +1,27 @@
+//! A model's temperature and threshold, found on a dataset that it was not trained on.
+
+use crate::allocation::reserve;
+use crate::batch::Pixels;
+use crate::calibration::{Answers, Calibration, check_max_error};
+use crate::dataset::Dataset;
+use crate::error::Result;
+use crate::fit::check_dataset;
+use crate::model::Model;
+
+/// Measures with the turn taken, so that no step comes between what is measured and what it is for; sets what it
+/// found, and gives it.
+pub fn calibrate(model: &Model, validation: &Dataset, max_error: f64) -> Result<Calibration> {
+    check_max_error(max_error)?;
+    check_dataset(model, "validation", validation)?;
+    let mut training = model.train()?;
+    let classes = model.architecture().classes();
+    let images = model.images(Pixels::Byte(validation.images()));
+    let mut logits = Vec::new();
+    reserve(&mut logits, validation.count() * classes)?;
+    logits.resize(validation.count() * classes, 0.0);
+    model.write_logits(&model.state(), &images, 0..validation.count(), &mut logits)?;
+    let answers = Answers { views: &[logits], labels: validation.labels(), classes };
+    let calibration = answers.calibrate(max_error);
+    training.set_calibration(calibration);
+    Ok(calibration)
+}

@@ -9,3 +9,11 @@ pub fn reserve<T>(vec: &mut Vec<T>, additional: usize) -> Result<()> {
         Error::new(Code::OutOfMemory, format!("cannot allocate {bytes} bytes"))
     })
 }
+
+/// As many floats as `length`; new ones are 0.
+pub fn resize(values: &mut Vec<f32>, length: usize) -> Result<()> {
+    let more = length.saturating_sub(values.len());
+    reserve(values, more)?;
+    values.resize(length, 0.0);
+    Ok(())
+}

@@ -3,6 +3,7 @@
 
 use crate::error::{Code, Error, Result};
 use crate::unique::Unique;
+use crate::view::View;
 use std::ops::Range;
 
 /// What the network sees of a pixel: (pixel - mean) / std.
@@ -46,6 +47,8 @@ pub struct Images<'a> {
     pub size: usize,
     /// None: all of them as they lie.
     pub order: Option<Order<'a>>,
+    /// `views[i]` is how image i of the batch is seen. None: all of them as they are.
+    pub views: Option<&'a [View]>,
 }
 
 /// A batch picked from a dataset.
@@ -57,6 +60,11 @@ pub struct Order<'a> {
     pub dataset: Unique,
     /// Of all its images.
     pub labels: &'a [u8],
+}
+
+/// What a byte stands for.
+pub fn float_of_byte(byte: u8) -> f32 {
+    f32::from(byte) / 255.0
 }
 
 impl<'a> Pixels<'a> {
@@ -79,14 +87,15 @@ impl<'a> Images<'a> {
 
     /// The images of the batch in this range.
     pub fn part(&self, range: Range<usize>) -> Images<'a> {
+        let views = self.views.map(|views| &views[range.clone()]);
         match self.order {
             Some(order) => {
                 let order = Some(Order { indices: &order.indices[range], ..order });
-                Images { order, ..*self }
+                Images { order, views, ..*self }
             }
             None => {
                 let pixels = self.pixels.part(range.start * self.size..range.end * self.size);
-                Images { pixels, ..*self }
+                Images { pixels, views, ..*self }
             }
         }
     }
@@ -94,6 +103,29 @@ impl<'a> Images<'a> {
     /// Where the pixels of image `i` of the batch begin.
     pub fn start(&self, i: usize) -> usize {
         self.order.map_or(i, |order| order.indices[i] as usize) * self.size
+    }
+
+    /// Writes as floats what is seen of image `i` through a view. `bordered` is room of `View::bordered_size`.
+    #[inline(always)]
+    pub fn see(
+        &self,
+        i: usize,
+        view: &View,
+        size: [usize; 2],
+        bordered: &mut [f32],
+        out: &mut [f32],
+    ) {
+        let range = self.start(i)..self.start(i) + self.size;
+        match self.pixels {
+            // A view that moves whole pixels only gives them as they are here, too.
+            Pixels::Byte(pixels) => {
+                view.resample(&pixels[range], size, float_of_byte, bordered, out);
+            }
+            Pixels::Float(pixels) if view.is_resampled() => {
+                view.resample(&pixels[range], size, |pixel| pixel, bordered, out);
+            }
+            Pixels::Float(pixels) => view.move_pixels(&pixels[range], size[1], out),
+        }
     }
 
     /// Refuses those in this range that have a pixel which is not finite, or too large to be one; `width` is that

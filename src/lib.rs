@@ -17,6 +17,7 @@
 //! | `checkpoint` | a model as a safetensors file and back |
 //! | `calibrate` | a model's temperature and threshold, from a dataset |
 //! | `fit` | epochs, shuffling, progress, cancellation, evaluation |
+//! | `augment` | how images are seen in training, drawn at random |
 //! | `model` | the handle: published state, one training step |
 //! | `dataset` | labelled images in memory |
 //! | `engine` | how a batch is computed: fused for CPUs, candle's operations for the rest |
@@ -27,6 +28,7 @@
 //! | `values` | rows of floats where an engine keeps them |
 //! | `calibration` | how far probabilities can be trusted |
 //! | `batch` | images where they lie, how pixels are seen, what was seen of a batch |
+//! | `view` | how one image is seen: mirrored, turned, scaled, shifted |
 //! | `architecture` | what is built: sizes, layer table, parameter names, shapes, places |
 //! | `optimizer` | SGD with momentum, AdamW |
 //! | `turn` | whose turn it is to change a model |
@@ -52,6 +54,7 @@ compile_error!("lenet turns panics into LENET_ERROR_INTERNAL, which needs panic 
 
 mod allocation;
 mod architecture;
+mod augment;
 mod batch;
 mod calibrate;
 mod calibration;
@@ -77,6 +80,7 @@ mod run;
 mod turn;
 mod unique;
 mod values;
+mod view;
 
 #[cfg(feature = "kernel-benches")]
 #[doc(hidden)]

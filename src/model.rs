@@ -261,7 +261,7 @@ impl Model {
 
     /// Images of this model's size, all of them as they lie.
     pub fn images<'a>(&self, pixels: Pixels<'a>) -> Images<'a> {
-        Images { pixels, size: self.architecture().pixels(), order: None }
+        Images { pixels, size: self.architecture().pixels(), order: None, views: None }
     }
 
     pub fn check_labels(&self, name: &str, labels: &[u8]) -> Result<()> {

@@ -13,12 +13,13 @@ use crate::error::{Code, Error, Result};
 use crate::optimizer::{Optimizer, Rule, Step};
 use crate::run::Run;
 use crate::unique::Unique;
+use crate::view::View;
 use std::ffi::c_void;
 use std::ptr::null;
 use std::slice;
 
 /// Counts the changes to anything here. The two sides must have the same.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// An engine or values, of whoever serves them.
 pub type Handle = *mut c_void;
@@ -195,6 +196,8 @@ pub struct Batch {
     dataset: u64,
     /// Of all images of the dataset, or NULL.
     labels: *const u8,
+    /// One for each image of the batch, or NULL.
+    views: *const View,
 }
 
 impl Batch {
@@ -211,6 +214,7 @@ impl Batch {
             order_length: 0,
             dataset: 0,
             labels: null(),
+            views: images.views.map_or(null(), <[View]>::as_ptr),
         };
         if let Some(Order { indices, dataset, labels }) = images.order {
             (batch.order, batch.order_length) = (indices.as_ptr(), indices.len());
@@ -234,7 +238,11 @@ impl Batch {
                 dataset: Unique::numbered(self.dataset),
                 labels: slice::from_raw_parts(self.labels, self.length / size),
             });
-            Images { pixels, size, order }
+            let mut images = Images { pixels, size, order, views: None };
+            if !self.views.is_null() {
+                images.views = Some(slice::from_raw_parts(self.views, images.count()));
+            }
+            images
         }
     }
 }

@@ -8,6 +8,7 @@
 //! that used them is refused rather than left hanging.
 
 use super::interface::{self, Engine};
+use crate::allocation::resize;
 use crate::architecture::Architecture;
 use crate::batch::{Images, Normalization, Order, Pixels, Seen, argmax, chunks};
 use crate::error::{Code, Error, Result};
@@ -17,6 +18,7 @@ use crate::optimizer::Step;
 use crate::parameters::Weights;
 use crate::unique::Unique;
 use crate::values::Values;
+use crate::view::View;
 use candle_core::{DType, Device, Tensor};
 use std::ops::Range;
 use std::sync::atomic::AtomicU32;
@@ -53,6 +55,16 @@ impl CandleEngine {
     ) -> Result<Tensor> {
         let n = range.len();
         let images = images.part(range);
+        let seen = match images.views {
+            Some(views) => Some(see(&images, views, architecture)?),
+            None => None,
+        };
+        let images = match &seen {
+            Some(seen) => {
+                Images { pixels: Pixels::Float(seen), order: None, views: None, ..images }
+            }
+            None => images,
+        };
         let pixels = match (images.pixels, images.order) {
             (Pixels::Byte(pixels), Some(order)) => self.pick(pixels, images.size, order)?,
             (Pixels::Byte(pixels), None) => {
@@ -173,6 +185,18 @@ impl Engine for CandleEngine {
         let zero: f32 = (result * 0.0)?.sum_all()?.to_scalar()?;
         Ok(zero == 0.0)
     }
+}
+
+/// What is seen of images through their views.
+fn see(images: &Images, views: &[View], architecture: Architecture) -> Result<Vec<f32>> {
+    let size = [architecture.height(), architecture.width()];
+    let mut bordered = vec![0.0; View::bordered_size(size)];
+    let mut seen = Vec::new();
+    resize(&mut seen, images.count() * images.size)?;
+    for (i, out) in seen.chunks_exact_mut(images.size).enumerate() {
+        images.see(i, &views[i], size, &mut bordered, out);
+    }
+    Ok(seen)
 }
 
 /// Any computation may start one of candle's pools. From the first one on they belong to this process, and

@@ -1,8 +1,8 @@
 //! The engine for NVIDIA GPUs: one launch makes any number of training steps, or all predictions of a call.
 //!
 //! Candle owns the device, its stream and the tensors; the kernels of `cuda/` are custom operations of its, as the
-//! CPU's are. What no kernel covers, a network too large for a block's shared memory, candle's own operations
-//! compute, more slowly; so they do for LENET_ENGINE=candle.
+//! CPU's are. What no kernel covers, a network too large for a block's shared memory and images that are seen through
+//! views, candle's own operations compute, more slowly; so they do for LENET_ENGINE=candle.
 //!
 //! A step that is not finite stops the kernel. A run of many steps alternates between two sets of weights of this
 //! engine's own, so whoever reads the set that was published is not disturbed, and the last good one is copied from
@@ -172,6 +172,9 @@ impl Engine for CudaEngine {
         range: Range<usize>,
         out: &mut [f32],
     ) -> Result<()> {
+        if images.views.is_some() {
+            return self.candle.logits(weights, images, range, out);
+        }
         images.check_pixels(range.clone(), weights.architecture().width(), self.normalization)?;
         let (storage, layout) = weights.values().tensor()?.storage_and_layout();
         let Storage::Cuda(storage) = &*storage else {
@@ -188,6 +191,9 @@ impl Engine for CudaEngine {
         labels: &[u8],
         gradient: &Values,
     ) -> Result<Seen> {
+        if images.views.is_some() {
+            return self.candle.gradient(weights, images, labels, gradient);
+        }
         images.check_pixels(0..labels.len(), weights.architecture().width(), self.normalization)?;
         let mut buffers = self.buffers();
         let inputs = buffers.bring(&self.gpu, images, labels, &[])?;
@@ -221,10 +227,13 @@ impl Engine for CudaEngine {
         &self,
         run: &Run,
         now: &Weights,
-        _: &Values,
+        gradient: &Values,
         next: &mut Weights,
         each: &mut dyn FnMut(Seen),
     ) -> Result<Ran> {
+        if run.images.views.is_some() {
+            return self.candle.train(run, now, gradient, next, each);
+        }
         let mut buffers = self.buffers();
         let steps = buffers.pace.steps(run.batch, self.kernels.train_groups).min(run.steps());
         let images = run.images.part(0..run.labels.len().min(steps * run.batch));

@@ -245,7 +245,7 @@ fn contiguous_mut<'a>(
 
 /// Every kind of vectors that this CPU has, and none.
 #[cfg(test)]
-fn every_level() -> Vec<Arch> {
+pub fn every_level() -> Vec<Arch> {
     let mut levels = vec![Arch::Scalar];
     #[cfg(target_arch = "x86_64")]
     levels.extend(pulp::x86::V3::try_new().map(Arch::V3));
@@ -333,8 +333,12 @@ mod tests {
         let (pixels, labels) = made_batch(architecture, n, seed);
         let (logits, loss, gradient) = oracle(&weights, &pixels, &labels).unwrap();
 
-        let images =
-            Images { pixels: Pixels::Byte(&pixels), size: architecture.pixels(), order: None };
+        let images = Images {
+            pixels: Pixels::Byte(&pixels),
+            size: architecture.pixels(),
+            order: None,
+            views: None,
+        };
         let engine = FusedEngine::new(arch, 1, NORMALIZATION);
         let mut ours = vec![0.0; n * architecture.classes()];
         engine.logits(&weights, &images, 0..n, &mut ours).unwrap();
@@ -429,7 +433,7 @@ mod tests {
             pixels[(n / 3) * size + 47] = f32::INFINITY;
             pixels[(n / 3 + 1) * size] = f32::NAN;
             pixels[n * size - 1] = f32::NEG_INFINITY;
-            let images = Images { pixels: Pixels::Float(&pixels), size, order: None };
+            let images = Images { pixels: Pixels::Float(&pixels), size, order: None, views: None };
             let named = format!("images[{}] is inf at row 2, column 7", n / 3);
             let mut logits = vec![0.0; n * architecture.classes()];
             for engine in &engines {
@@ -464,7 +468,8 @@ mod tests {
                 let run = |engine: &FusedEngine, weights: &Weights, n: usize| {
                     let (pixels, labels) = made_batch(architecture, n, 7);
                     let pixels = Pixels::Byte(&pixels);
-                    let images = Images { pixels, size: architecture.pixels(), order: None };
+                    let images =
+                        Images { pixels, size: architecture.pixels(), order: None, views: None };
                     let mut logits = vec![0.0; n * architecture.classes()];
                     engine.logits(weights, &images, 0..n, &mut logits).unwrap();
                     let gradient = zeros(architecture);
@@ -491,6 +496,7 @@ mod tests {
                     pixels: Pixels::Byte(&pixels),
                     size: architecture.pixels(),
                     order: None,
+                    views: None,
                 };
                 let run = |threads| {
                     let engine = FusedEngine::new(Arch::new(), threads, NORMALIZATION);

@@ -309,12 +309,14 @@ impl Engine for RemoteEngine {
 mod tests {
     use super::*;
     use crate::architecture::{Activation, Pooling};
+    use crate::augment::Augmentation;
     use crate::batch::{Order, Pixels};
     use crate::engine::CandleEngine;
     use crate::optimizer::{Optimizer, Rule};
     use crate::parameters::xavier;
     use crate::plugin::on_cpu;
     use crate::unique::Unique;
+    use crate::view::View;
     use candle_core::Device;
 
     /// Everything that an engine says and writes, bit for bit.
@@ -334,12 +336,17 @@ mod tests {
             labels: &[0, 1, 2, 0, 1, 2],
         });
         let mut all = Vec::new();
-        for (pixels, order) in [
-            (Pixels::Byte(&bytes), None),
-            (Pixels::Float(&floats), None),
-            (Pixels::Byte(&bytes), order),
+        let options = Augmentation { shift: 2, flip: 0.5, rotation: 20.0, scale: 0.1 };
+        let views: Vec<View> = (0..6).map(|i| options.draw(1, 2, i)).collect();
+        for (pixels, order, views) in [
+            (Pixels::Byte(&bytes), None, None),
+            (Pixels::Float(&floats), None, None),
+            (Pixels::Byte(&bytes), order, None),
+            (Pixels::Byte(&bytes), None, Some(&*views)),
+            (Pixels::Float(&floats), None, Some(&*views)),
+            (Pixels::Byte(&bytes), order, Some(&views[..4])),
         ] {
-            let images = Images { pixels, size, order };
+            let images = Images { pixels, size, order, views };
             let mut logits = vec![0.0; 2 * architecture.classes()];
             engine.logits(&now, &images, 2..4, &mut logits)?;
             let labels: Vec<u8> = (0..images.count()).map(|i| (i % 3) as u8).collect();

@@ -41,7 +41,7 @@ impl Logits<'_> {
         let (size, classes) = (images_per_chunk::<S, T>(), batch.architecture.classes());
         let geometry = Geometry::new(batch.architecture);
         let threads = batch.pool.threads_for(range.len().div_ceil(size));
-        workspace.grow_workers(threads, Chunk::<S, T>::floats(&geometry, false))?;
+        workspace.grow_workers(threads, Chunk::<S, T>::floats(&geometry, false, &batch))?;
         let workers = &workspace.workers;
         let queue = Mutex::new(chunks(range, size).zip(out.chunks_mut(size * classes)));
         let failure = Failure::default();
@@ -84,7 +84,7 @@ fn logits_one_by_one<S: Simd>(
     let mut worker = lock(&workers[0]);
     let (weights, _) = worker.get::<S>(batch, false);
     single_weights.prepare::<S>(batch, &weights)?;
-    single.grow(Single::<S>::floats(&geometry))?;
+    single.grow(Single::<S>::floats(&geometry, batch))?;
     let mut single = Single::new(simd, geometry, single.get_mut());
     for (i, row) in range.zip(out.chunks_exact_mut(batch.architecture.classes())) {
         single.logits(batch, i, &weights, single_weights, row);

@@ -52,7 +52,7 @@ impl LossAndGradient<'_> {
         let shape = PanelShape::new::<S, T>(architecture);
         let threads = pool.threads_for(n.min(2 * SLAB).div_ceil(size));
         let most = n.min(if threads > 1 { 2 * SLAB } else { SLAB });
-        workspace.grow_workers(threads, Chunk::<S, T>::floats(&geometry, true))?;
+        workspace.grow_workers(threads, Chunk::<S, T>::floats(&geometry, true, &batch))?;
         let Workspace { workers, slabs, second, .. } = workspace;
         for (slab, images) in slabs.iter_mut().zip(slabs_of(0..most)) {
             while slab.len() < images.len().div_ceil(size) {

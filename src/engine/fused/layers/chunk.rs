@@ -62,6 +62,8 @@ pub struct Chunk<'a, S: Simd, const T: usize> {
     /// Outputs of the convolutions and of the linear layers, (features, T), and their gradients.
     values: [&'a mut [S::f32s]; 4],
     gradients: [&'a mut [S::f32s]; 4],
+    /// Images of a tile, if they are seen through views.
+    seen: &'a mut [f32],
 }
 
 impl<'a, S: Simd, const T: usize> Chunk<'a, S, T> {
@@ -70,12 +72,13 @@ impl<'a, S: Simd, const T: usize> Chunk<'a, S, T> {
         [features, fc1, fc2, classes].map(|n| T * n)
     }
 
-    /// Floats of memory that a chunk takes.
-    pub fn floats(g: &Geometry, training: bool) -> usize {
+    /// Floats of memory that a chunk of a batch takes.
+    pub fn floats(g: &Geometry, training: bool, batch: &Batch) -> usize {
         let linear: usize = Self::linear_vectors(g).iter().sum();
         let linear = if training { 2 * linear } else { linear };
         let tiles = T * Tile::<S::f32s>::vectors(g, training);
         (tiles + Scratch::<S::f32s>::vectors::<S>(g, training) + linear) * S::F32_LANES
+            + batch.source_floats(S::F32_LANES)
     }
 
     /// Memory that was zero at first and that only chunks of the same kind have written.
@@ -87,7 +90,8 @@ impl<'a, S: Simd, const T: usize> Chunk<'a, S, T> {
         let linear = Self::linear_vectors(g);
         let values = linear.map(|n| take(&mut rest, n));
         let gradients = linear.map(|n| take(&mut rest, if training { n } else { 0 }));
-        Chunk { simd, geometry, tiles, used: T, scratch, values, gradients }
+        let seen = bytemuck::cast_slice_mut(rest);
+        Chunk { simd, geometry, tiles, used: T, scratch, values, gradients, seen }
     }
 
     pub fn classes(&self) -> usize {
@@ -131,9 +135,8 @@ impl<'a, S: Simd, const T: usize> Chunk<'a, S, T> {
         self.used = range.len().div_ceil(S::F32_LANES);
         for (t, tile) in self.tiles.iter_mut().enumerate().take(self.used) {
             let first = range.start + t * S::F32_LANES;
-            let start = |lane: usize| batch.images.start((first + lane).min(range.end - 1));
-            let lanes = std::array::from_fn(|lane| (start(lane), 0));
-            let source = batch.source(lanes);
+            let number = |lane: usize| (first + lane).min(range.end - 1);
+            let source = batch.source(simd, number, self.seen);
             let features = (&mut self.values[0][t..], T);
             tile.forward(simd, g, weights.convolutions, &source, &mut self.scratch, features);
         }

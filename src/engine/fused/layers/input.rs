@@ -1,7 +1,8 @@
 //! A batch, and its pixels into lanes: converted, normalized and gathered in one go.
 
+use super::views;
 use crate::architecture::Architecture;
-use crate::batch::{Images, Normalization, Pixels};
+use crate::batch::{Images, Normalization, Pixels, float_of_byte};
 use crate::engine::fused::threads::Pool;
 use crate::engine::fused::vectors::registers::avx512;
 use crate::error::Result;
@@ -31,10 +32,62 @@ impl<'a> Batch<'a> {
         self.images.check_pixels(range, self.architecture.width(), self.loader.normalization)
     }
 
-    /// Where a tile has its images from, whose pixels and first rows `lanes` gives.
-    pub fn source(&self, lanes: [(usize, usize); MOST_LANES]) -> Source<'a> {
-        let padding = self.architecture.padding();
-        Source { loader: self.loader, images: self.images, padding, lanes }
+    /// Floats of memory that a source of so many images takes.
+    pub fn source_floats(&self, images: usize) -> usize {
+        if self.images.views.is_some() { views::floats(self.architecture, images) } else { 0 }
+    }
+
+    /// Where a tile has these images of the batch from, each lane one: the image's number.
+    #[inline(always)]
+    pub fn source<S: Simd>(
+        &self,
+        simd: S,
+        number: impl Fn(usize) -> usize,
+        memory: &'a mut [f32],
+    ) -> Source<'a> {
+        let numbers: [usize; MOST_LANES] = std::array::from_fn(number);
+        let (pixels, starts) = self.seen(simd, &numbers[..S::F32_LANES], memory);
+        self.source_of(pixels, starts.map(|start| (start, 0)))
+    }
+
+    /// Where a tile has a single image from, each lane a band of so many rows.
+    #[inline(always)]
+    pub fn source_of_bands<S: Simd>(
+        &self,
+        simd: S,
+        number: usize,
+        rows: usize,
+        memory: &'a mut [f32],
+    ) -> Source<'a> {
+        let (pixels, [start, ..]) = self.seen(simd, &[number], memory);
+        self.source_of(pixels, std::array::from_fn(|lane| (start, lane * rows)))
+    }
+
+    fn source_of(&self, pixels: Pixels<'a>, lanes: [(usize, usize); MOST_LANES]) -> Source<'a> {
+        let (size, padding) = (self.images.size, self.architecture.padding());
+        Source { loader: self.loader, pixels, size, padding, lanes }
+    }
+
+    /// Where the pixels of these images are, as they are seen, and begin.
+    #[inline(always)]
+    fn seen<S: Simd>(
+        &self,
+        simd: S,
+        numbers: &[usize],
+        memory: &'a mut [f32],
+    ) -> (Pixels<'a>, [usize; MOST_LANES]) {
+        let Batch { architecture, images, .. } = *self;
+        match images.views {
+            None => {
+                let start = |lane: usize| numbers.get(lane).map_or(0, |&i| images.start(i));
+                (images.pixels, std::array::from_fn(start))
+            }
+            Some(views) => {
+                let pixels =
+                    simd.vectorize(views::Seen { architecture, images, views, numbers, memory });
+                (pixels, std::array::from_fn(|lane| lane * images.size))
+            }
+        }
     }
 }
 
@@ -46,7 +99,7 @@ pub struct Loader {
 
 impl Loader {
     pub fn new(normalization: Normalization) -> Self {
-        let of_byte = std::array::from_fn(|byte| normalization.of(byte as f32 / 255.0));
+        let of_byte = std::array::from_fn(|byte| normalization.of(float_of_byte(byte as u8)));
         Loader { normalization, of_byte }
     }
 }
@@ -54,7 +107,9 @@ impl Loader {
 /// Where a tile has its images from.
 pub struct Source<'a> {
     pub loader: &'a Loader,
-    pub images: &'a Images<'a>,
+    pub pixels: Pixels<'a>,
+    /// Pixels of one image.
+    pub size: usize,
     pub padding: usize,
     /// Of each lane where its image's pixels begin, and that image's row that is the tile's first.
     pub lanes: [(usize, usize); MOST_LANES],
@@ -66,7 +121,7 @@ impl Source<'_> {
     #[inline(always)]
     pub fn row<S: Simd>(&self, simd: S, y: usize, out: &mut [S::f32s]) -> bool {
         let Loader { normalization, of_byte } = self.loader;
-        match self.images.pixels {
+        match self.pixels {
             Pixels::Byte(pixels) => {
                 self.gather(simd, pixels, y, out, |pixel| of_byte[usize::from(pixel)])
             }
@@ -90,7 +145,7 @@ impl Source<'_> {
         value: impl Fn(P) -> f32,
     ) -> bool {
         let width = out.len() - 2 * self.padding;
-        let height = self.images.size / width;
+        let height = self.size / width;
         let mut rows = [&pixels[..width]; MOST_LANES];
         let mut inside = [0.0; MOST_LANES];
         for lane in 0..S::F32_LANES {

@@ -7,6 +7,7 @@
 //! | `backward` | one tile of a chunk back through the convolutions |
 //! | `tile` | one tile forward through the convolutions |
 //! | `input` | a batch, and its pixels into lanes |
+//! | `views` | images as they are seen through views |
 //! | `geometry` | heights and widths |
 //! | `convolution` | a convolution by Winograd's algorithm, with activation and pooling |
 
@@ -17,3 +18,4 @@ pub mod geometry;
 pub mod input;
 pub mod single;
 pub mod tile;
+pub mod views;

@@ -95,6 +95,8 @@ pub struct Single<'a, S: Simd> {
     products2: &'a mut [S::f32s],
     /// The features and the outputs of the first two linear layers, in whole vectors.
     values: [&'a mut [S::f32s]; 3],
+    /// The image, if it is seen through a view.
+    seen: &'a mut [f32],
 }
 
 impl<'a, S: Simd> Single<'a, S> {
@@ -106,10 +108,10 @@ impl<'a, S: Simd> Single<'a, S> {
         [g.padded_width, CONV1_CHANNELS * g.width1, products1, products2, features, fc1, fc2]
     }
 
-    /// Floats of memory that it takes.
-    pub fn floats(g: &Geometry) -> usize {
+    /// Floats of memory that it takes for a batch's images.
+    pub fn floats(g: &Geometry, batch: &Batch) -> usize {
         let tile = Tile::<S::f32s>::vectors(&g.band(S::F32_LANES), false);
-        (tile + Self::sizes(g).iter().sum::<usize>()) * S::F32_LANES
+        (tile + Self::sizes(g).iter().sum::<usize>()) * S::F32_LANES + batch.source_floats(1)
     }
 
     /// Memory that was zero at first and that only this has written.
@@ -120,7 +122,8 @@ impl<'a, S: Simd> Single<'a, S> {
         let [row0, row1, products1, products2, features, fc1, fc2] =
             Self::sizes(&geometry).map(|n| take(&mut rest, n));
         let values = [features, fc1, fc2];
-        Single { simd, geometry, band, tile, row0, row1, products1, products2, values }
+        let seen = bytemuck::cast_slice_mut(rest);
+        Single { simd, geometry, band, tile, row0, row1, products1, products2, values, seen }
     }
 
     /// The logits of image `i`.
@@ -154,9 +157,7 @@ impl<'a, S: Simd> Single<'a, S> {
     #[inline(always)]
     fn forward1(&mut self, batch: &Batch, i: usize, weights: &ConvolutionWeights) {
         let (simd, band) = (self.simd, &self.band);
-        let start = batch.images.start(i);
-        let lanes = std::array::from_fn(|lane| (start, lane * band.height));
-        let source = batch.source(lanes);
+        let source = batch.source_of_bands(simd, i, band.height, self.seen);
         for y in 0..band.height {
             self.tile.take_row(simd, band, &source, y, self.row0);
         }

@@ -216,7 +216,12 @@ typedef struct lenet_options {
      */
     int32_t preparation;
     /**
-     * 0; not used yet. Since 1.1.
+     * 1: predictions are the mean over an image and its mirror image, left for right; they take twice
+     * the time. Probabilities are the mean of both softmaxes, classes the most probable by that
+     * mean, the loss of lenet_evaluate() and of validation -log of the label's mean probability.
+     * Logits, gradients and the loss of training stay those of the image alone. It helps where
+     * images and their mirror images mean the same, as of clothes, and the training has seen both.
+     * Kept in the file, which 1.0 then does not read. Presets, and 0: no mirror image. Since 1.1.
      */
     uint32_t mirror;
     /**
@@ -369,7 +374,7 @@ typedef struct lenet_metrics {
      */
     uint64_t correct;
     /**
-     * Mean softmax cross-entropy, in nats.
+     * Mean softmax cross-entropy, in nats; of a mirrored model see lenet_options.
      */
     double loss;
     /**
@@ -676,7 +681,8 @@ lenet_status lenet_save(const struct lenet_model *model,
  * @param options  Device and threads; NULL: LENET_PRESET_CLASSIC's. For a file of lenet_save() the
  *                 rest is ignored. For a PyTorch file it must not be NULL and everything in it counts:
  *                 height, width, padding and classes must give the shapes in the file, activation,
- *                 pooling, input_mean and input_std be those of the training.
+ *                 pooling, input_mean and input_std be those of the training; mirror is as you
+ *                 like.
  * @param model    [out] The model, the caller's to lenet_free().
  * @return LENET_OK, LENET_ERROR_NULL_POINTER (path, model), LENET_ERROR_INVALID_ARGUMENT (path, a
  *         field of options, or options NULL for a PyTorch file), LENET_ERROR_NOT_FOUND,
@@ -916,7 +922,8 @@ lenet_status lenet_set_learning_rate(struct lenet_model *model, double learning_
  * @param images         n * height * width floats, row-major, in [0, 1].
  * @param n              Number of images, at least 1.
  * @param classes        [out] n class indices, each the most probable one; may be NULL.
- * @param probabilities  [out] n * classes floats, row-major, each row summing to 1; may be NULL.
+ * @param probabilities  [out] n * classes floats, row-major, each row summing to 1; may be NULL. The
+ *                       mean of two with options.mirror, see there.
  * @return LENET_OK, LENET_ERROR_NULL_POINTER (model, images), LENET_ERROR_INVALID_ARGUMENT (n),
  *         LENET_ERROR_NON_FINITE (a pixel), LENET_ERROR_DIVERGED (a logit left the range of
  *         float), LENET_ERROR_FORKED, LENET_ERROR_OUT_OF_MEMORY or LENET_ERROR_INTERNAL. Any
@@ -945,7 +952,7 @@ lenet_status lenet_predict_u8(const struct lenet_model *model,
                               float *probabilities);
 
 /**
- * The network's outputs before softmax.
+ * The network's outputs before softmax; also with options.mirror those of the image alone.
  *
  * @param model   The model.
  * @param images  n * height * width floats, row-major, in [0, 1].
@@ -987,7 +994,8 @@ lenet_status lenet_evaluate(const struct lenet_model *model,
  * the probability from which on at most a given share of its answers is wrong.
  *
  * From then on lenet_predict() and its like give softmax(logits / temperature), and losses are those of
- * these probabilities; the classes and lenet_logits() stay. The temperature, from 0.05 to 20, is that of
+ * these probabilities; lenet_logits() stays, and so do the classes, but for those of a model with
+ * options.mirror where an image and its mirror image disagree. The temperature, from 0.05 to 20, is that of
  * the least mean loss on `validation` (Guo and others 2017, "On Calibration of Modern Neural Networks").
  * The threshold is the lowest one at which at most `max_error` of the validation images whose largest
  * probability reaches it are classified wrongly. A host that answers only from it on turns the other

@@ -1,6 +1,5 @@
 //! A model's temperature and threshold, found on a dataset that it was not trained on.
 
-use crate::allocation::reserve;
 use crate::batch::Pixels;
 use crate::calibration::{Answers, Calibration, check_max_error};
 use crate::dataset::Dataset;
@@ -17,10 +16,9 @@ pub fn calibrate(model: &Model, validation: &Dataset, max_error: f64) -> Result<
     let classes = model.architecture().classes();
     let images = model.images(Pixels::Byte(validation.images()));
     let mut logits = Vec::new();
-    reserve(&mut logits, validation.count() * classes)?;
-    logits.resize(validation.count() * classes, 0.0);
-    model.write_logits(&model.state(), &images, 0..validation.count(), &mut logits)?;
-    let answers = Answers { views: &[logits], labels: validation.labels(), classes };
+    model.write_rows(&model.state(), &images, 0..validation.count(), &mut logits)?;
+    let views: Vec<&[f32]> = logits.chunks_exact(validation.count() * classes).collect();
+    let answers = Answers { views: &views, labels: validation.labels(), classes };
     let calibration = answers.calibrate(max_error);
     training.set_calibration(calibration);
     Ok(calibration)

@@ -57,7 +57,7 @@ pub fn check_max_error(max_error: f64) -> Result<()> {
 /// Logits and labels of validation images.
 pub struct Answers<'a> {
     /// (images, classes), one for each way in which every image was seen.
-    pub views: &'a [Vec<f32>],
+    pub views: &'a [&'a [f32]],
     pub labels: &'a [u8],
     pub classes: usize,
 }
@@ -157,11 +157,11 @@ impl Answers<'_> {
 }
 
 /// log softmax(logits / temperature)[label].
-fn log_probability(logits: &[f32], label: usize, temperature: f64) -> f64 {
+pub fn log_probability(logits: &[f32], label: usize, temperature: f64) -> f64 {
     let scaled = |logit: f32| f64::from(logit) / temperature;
     let largest = scaled(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
     let sum: f64 = logits.iter().map(|&logit| (scaled(logit) - largest).exp()).sum();
-    scaled(logits[label]) - largest - sum.ln()
+    scaled(logits[label]) - (sum.ln() + largest)
 }
 
 /// softmax(row / temperature), in place; the largest logit is subtracted first, so nothing overflows.
@@ -174,4 +174,16 @@ pub fn softmax(row: &mut [f32], temperature: f64) {
         sum += *x;
     }
     row.iter_mut().for_each(|x| *x /= sum);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn softmax_of_large_logits_is_finite() {
+        let mut row = [1e30, -1e30, 1e30];
+        softmax(&mut row, 1.0);
+        assert_eq!(row, [0.5, 0.0, 0.5]);
+    }
 }

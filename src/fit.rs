@@ -1,12 +1,13 @@
 //! Epochs over a dataset: shuffling, progress, cancellation; and evaluation.
 
 use crate::allocation::reserve;
-use crate::batch::{Images, Order, Pixels, argmax};
+use crate::batch::{Images, Order, Pixels};
 use crate::dataset::Dataset;
 use crate::error::{Code, Error, Result};
 use crate::failpoint;
 use crate::model::{Epoch, Model, State, StepResult};
 use crate::optimizer::MAX_COUNT;
+use crate::prediction;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -194,30 +195,24 @@ fn evaluate_state(
     confusion: &mut dyn FnMut(usize, usize),
 ) -> Result<Metrics> {
     const CHUNK: usize = 1024;
-    let architecture = model.architecture();
     let images = model.images(Pixels::Byte(dataset.images()));
     let mut metrics = Metrics { count: dataset.count() as u64, ..Metrics::default() };
+    let temperature = state.calibration.temperature;
     let mut logits = Vec::new();
     for (chunk, labels) in dataset.labels().chunks(CHUNK).enumerate() {
         let start = chunk * CHUNK;
-        logits.resize(labels.len() * architecture.classes(), 0.0);
-        model.write_logits(state, &images, start..start + labels.len(), &mut logits)?;
-        for (row, &label) in logits.chunks_exact(architecture.classes()).zip(labels) {
-            let (truth, predicted) = (usize::from(label), argmax(row));
+        model.write_rows(state, &images, start..start + labels.len(), &mut logits)?;
+        let rows = prediction::rows(&mut logits, labels.len(), model.architecture().classes());
+        for (mut rows, &label) in rows.zip(labels) {
+            let truth = usize::from(label);
+            metrics.loss += rows.loss(truth, temperature);
+            let predicted = rows.class(temperature);
             metrics.correct += u64::from(truth == predicted);
-            metrics.loss += cross_entropy(row, truth);
             confusion(truth, predicted);
         }
     }
     metrics.loss /= metrics.count as f64;
     Ok(metrics)
-}
-
-/// -log softmax(logits)[label].
-fn cross_entropy(logits: &[f32], label: usize) -> f64 {
-    let largest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    let sum: f64 = logits.iter().map(|&x| (f64::from(x) - largest).exp()).sum();
-    sum.ln() + largest - f64::from(logits[label])
 }
 
 pub fn check_dataset(model: &Model, name: &str, dataset: &Dataset) -> Result<()> {

@@ -19,6 +19,7 @@
 //! | `fit` | epochs, shuffling, progress, cancellation, evaluation |
 //! | `augment` | how images are seen in training, drawn at random |
 //! | `model` | the handle: published state, one training step |
+//! | `prediction` | from logits to probabilities, a class, a loss |
 //! | `dataset` | labelled images in memory |
 //! | `engine` | how a batch is computed: fused for CPUs, candle's operations for the rest |
 //! | `network` | LeNet in candle's operations: definition and oracle |
@@ -76,6 +77,7 @@ mod optimizer;
 mod parameters;
 mod plugin;
 mod plugin_abi;
+mod prediction;
 mod run;
 mod turn;
 mod unique;

@@ -4,10 +4,10 @@
 //! with it; whoever holds the turn computes the next and publishes it as a whole. So `const` calls
 //! of the C API never wait for training, and a step that fails leaves nothing to undo.
 
-use crate::allocation::reserve;
+use crate::allocation::resize;
 use crate::architecture::Architecture;
-use crate::batch::{Images, Normalization, Pixels, Seen, argmax, first_not_finite};
-use crate::calibration::{Calibration, softmax};
+use crate::batch::{Images, Normalization, Pixels, Seen, chunks, first_not_finite};
+use crate::calibration::Calibration;
 use crate::engine::{self, DeviceChoice, Engine};
 use crate::error::{Code, Error, Result};
 use crate::failpoint;
@@ -15,9 +15,11 @@ use crate::free_list::FreeList;
 use crate::host::{Lock, Published};
 use crate::optimizer::{MAX_COUNT, Optimizer, Step};
 use crate::parameters::{Weights, xavier};
+use crate::prediction;
 use crate::run::Run;
 use crate::turn::{Turn, TurnGuard};
 use crate::values::Values;
+use crate::view::View;
 use std::sync::Arc;
 
 /// What a model is made with; nothing of it changes later but the learning rate in `State`.
@@ -32,6 +34,8 @@ pub struct Options {
     pub learning_rate: f64,
     pub seed: u64,
     pub normalization: Normalization,
+    /// Whether predictions are the mean over an image and its mirror image.
+    pub mirror: bool,
 }
 
 impl Options {
@@ -190,48 +194,75 @@ impl Model {
 
     /// Gives `each` the index, class and probabilities of every image, when nothing can fail any more.
     pub fn predict(&self, pixels: Pixels, mut each: impl FnMut(usize, u8, &[f32])) -> Result<()> {
-        self.with_logits(pixels, |state, logits| {
-            let temperature = state.calibration.temperature;
-            for (i, row) in logits.chunks_exact_mut(self.architecture().classes()).enumerate() {
-                let class = argmax(row) as u8;
-                softmax(row, temperature);
-                each(i, class, row);
-            }
-        })
+        let (state, images) = (self.state(), self.images(pixels));
+        let n = images.count();
+        let mut logits = self.logits.take().unwrap_or_default();
+        self.write_rows(&state, &images, 0..n, &mut logits)?;
+        failpoint::point();
+        let rows = prediction::rows(&mut logits, n, self.architecture().classes());
+        for (i, mut rows) in rows.enumerate() {
+            let class = rows.classify(state.calibration.temperature) as u8;
+            each(i, class, rows.own);
+        }
+        self.logits.give_back(logits);
+        Ok(())
     }
 
     /// Gives `then` the state that they are computed in, and the logits (n, classes), all finite.
     pub fn with_logits(&self, pixels: Pixels, then: impl FnOnce(&State, &mut [f32])) -> Result<()> {
         let state = self.state();
         let images = self.images(pixels);
-        let length = images.count() * self.architecture().classes();
         let mut logits = self.logits.take().unwrap_or_default();
-        let more = length.saturating_sub(logits.len());
-        reserve(&mut logits, more)?;
-        logits.resize(length, 0.0);
-        self.write_logits(&state, &images, 0..images.count(), &mut logits)?;
+        resize(&mut logits, images.count() * self.architecture().classes())?;
+        self.write_logits(&state, &images, 0, &mut logits)?;
         failpoint::point();
         then(&state, &mut logits);
         self.logits.give_back(logits);
         Ok(())
     }
 
-    /// Writes the logits of `images[range]` in `state`; what is not finite is refused.
-    pub fn write_logits(
+    /// Writes the logits of `images[range]` in `state`, for `prediction::rows`: of the images, and of a mirrored
+    /// model those of all mirror images after them.
+    pub fn write_rows(
         &self,
         state: &State,
         images: &Images,
         range: std::ops::Range<usize>,
+        out: &mut Vec<f32>,
+    ) -> Result<()> {
+        static MIRRORED: [View; 1024] = [View::MIRRORED; 1024];
+        let (first, images) = (range.start, images.part(range));
+        let classes = self.architecture().classes();
+        let length = images.count() * classes;
+        resize(out, if self.options.mirror { 2 * length } else { length })?;
+        let (own, mirrored) = out.split_at_mut(length);
+        self.write_logits(state, &images, first, own)?;
+        let parts = chunks(0..images.count(), MIRRORED.len());
+        for (part, out) in parts.zip(mirrored.chunks_mut(MIRRORED.len() * classes)) {
+            let views = Some(&MIRRORED[..part.len()]);
+            let first = first + part.start;
+            self.write_logits(state, &Images { views, ..images.part(part) }, first, out)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the logits of images in `state`; what is not finite is refused, by the images' number counted from
+    /// `first`.
+    fn write_logits(
+        &self,
+        state: &State,
+        images: &Images,
+        first: usize,
         out: &mut [f32],
     ) -> Result<()> {
-        self.engine.logits(&state.weights, images, range.clone(), out)?;
+        self.engine.logits(&state.weights, images, 0..images.count(), out)?;
         match first_not_finite(out) {
             None => Ok(()),
             Some(at) => Err(Error::new(
                 Code::Diverged,
                 format!(
                     "the logits of images[{}] are not finite: its pixels or the model's parameters are too large",
-                    range.start + at / self.architecture().classes()
+                    first + at / self.architecture().classes()
                 ),
             )),
         }
@@ -509,6 +540,7 @@ mod tests {
             learning_rate: 0.1,
             seed: 1,
             normalization: Normalization { mean: 0.0, std: 1.0 },
+            mirror: false,
         }
     }
 
@@ -525,12 +557,5 @@ mod tests {
         model.predict(Pixels::Byte(&image), each).unwrap();
         let saved = crate::checkpoint::save(&model).unwrap();
         assert!(saved == crate::checkpoint::save(&good).unwrap());
-    }
-
-    #[test]
-    fn softmax_of_large_logits_is_finite() {
-        let mut row = [1e30, -1e30, 1e30];
-        softmax(&mut row);
-        assert_eq!(row, [0.5, 0.0, 0.5]);
     }
 }

@@ -751,7 +751,7 @@ fn option_rows(t: &mut Table) {
         wrong!(t, function, invalid, options.input_mean: [nan, inf, -inf, 1e300]);
         wrong!(t, function, invalid, options.input_std: [0.0, -1.0, nan, inf, 1e-300, 1e300]);
         wrong!(t, function, invalid, options.preparation: [1, -1]);
-        wrong!(t, function, invalid, options.mirror: [1, u32::MAX]);
+        wrong!(t, function, invalid, options.mirror: [2, u32::MAX]);
         wrong!(t, function, invalid, options.padding: [1, 3, u32::MAX]);
         wrong!(t, function, invalid, options.reserved: [1, u32::MAX]);
     }

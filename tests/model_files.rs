@@ -463,6 +463,39 @@ fn a_calibration_is_in_the_file_and_every_number_of_it_is_checked() {
     load_refused("format", &file.bytes(), LENET_ERROR_CORRUPT, &words);
 }
 
+/// As with padding 0: 1.0 would predict otherwise.
+#[test]
+fn mirror_is_in_the_file_only_where_it_is_1() {
+    let model = trained(&lenet_options { mirror: 1, ..small_with_momentum() });
+    let metadata = File::of(&model).metadata.unwrap();
+    assert_eq!((&metadata["format"], metadata.get("mirror")), (&json!(2), Some(&json!(1))));
+    let without = File::of(&trained(&small_with_momentum())).metadata.unwrap();
+    assert_eq!((&without["format"], without.get("mirror")), (&json!(1), None));
+
+    let corrupt = LENET_ERROR_CORRUPT;
+    let cases: [(Change, lenet_status, &[&str]); 5] = [
+        (|f| f.set_metadata("mirror", json!(2)), corrupt, &["metadata: mirror is 2"]),
+        (|f| f.set_metadata("mirror", json!(-1)), corrupt, &["metadata"]),
+        (|f| f.set_metadata("mirror", json!(true)), corrupt, &["metadata"]),
+        (|f| f.set_metadata("format", json!(1)), corrupt, &["mirror does not belong"]),
+        (|f| f.set_metadata("mirror", json!(0)), LENET_OK, &[]),
+    ];
+    for (change, status, words) in cases {
+        let mut file = File::of(&model);
+        change(&mut file);
+        if status == LENET_OK {
+            assert_eq!(Model::from_bytes(&file.bytes()).options().mirror, 0);
+        } else {
+            load_refused("mirror", &file.bytes(), status, words);
+        }
+    }
+
+    // A plain PyTorch file does not tell, so the options do.
+    let options = lenet_options { mirror: 1, ..small_with_momentum() };
+    let loaded = Model::from_bytes_with(&File::pytorch(&model).bytes(), &options);
+    assert_eq!(loaded.options().mirror, 1);
+}
+
 /// Whatever can be loaded can be trained, saved and loaded again.
 #[test]
 fn the_last_step_and_epoch_stay_the_last() {

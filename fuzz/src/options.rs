@@ -153,7 +153,7 @@ impl<'a> Arbitrary<'a> for Values {
             input_mean: real(u, &[0.0, 0.5])?,
             input_std: real(u, &[1.0, 0.5])?,
             preparation: pick(u, &[0], &[1, -1, i32::MIN])?,
-            mirror: pick(u, &[0], &[1, u32::MAX])?,
+            mirror: pick(u, &[0, 0, 0, 1], &[2, u32::MAX])?,
             padding: pick(u, &[2, 2, 0], &[1, 3, u32::MAX])?,
             reserved: pick(u, &[0], &[1, u32::MAX])?,
         }))
@@ -212,7 +212,7 @@ impl OptionsArgument {
             || !o.input_std.is_finite()
             || o.input_std <= 0.0
             || o.preparation != 0
-            || o.mirror != 0
+            || o.mirror > 1
             || ![0, 2].contains(&o.padding)
             || o.reserved != 0;
         let no_float = is_large(o.input_mean) || is_large(o.input_std) || is_tiny(o.input_std);

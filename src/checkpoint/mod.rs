@@ -61,6 +61,9 @@ struct Metadata {
     /// Of format 2; missing: not calibrated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     calibration: Option<Calibrated>,
+    /// Of format 2: 1; missing: 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mirror: Option<u32>,
 }
 
 /// `Calibration` as a file has it.
@@ -109,10 +112,11 @@ impl Calibrated {
 
 impl Metadata {
     /// The fields of format 2, and whether they are there.
-    fn later(&self) -> [(&'static str, bool); 3] {
+    fn later(&self) -> [(&'static str, bool); 4] {
         [
             ("calibration", self.calibration.is_some()),
             ("epoch_dataset", self.epoch_dataset.is_some()),
+            ("mirror", self.mirror.is_some()),
             ("padding", self.padding.is_some()),
         ]
     }
@@ -152,6 +156,7 @@ pub fn save(model: &Model) -> Result<Vec<u8>> {
         epoch_dataset,
         padding,
         calibration: Calibrated::of(&state.calibration),
+        mirror: options.mirror.then_some(1),
     };
     if metadata.later().iter().any(|(_, is_there)| *is_there) {
         metadata.format = LATER_FORMAT;
@@ -225,6 +230,10 @@ fn load_lenet(
     )
     .and_then(|architecture| architecture.with_padding(metadata.padding.unwrap_or(DEFAULT_PADDING)))
     .map_err(out_of_range)?;
+    let mirror = metadata.mirror.unwrap_or(0);
+    if mirror > 1 {
+        return Err(out_of_range(Error::invalid(format!("mirror is {mirror}; it must be 0 or 1"))));
+    }
     let options = Options {
         architecture,
         optimizer: Optimizer {
@@ -235,6 +244,7 @@ fn load_lenet(
         learning_rate: metadata.learning_rate,
         seed: metadata.seed,
         normalization: Normalization { mean: metadata.input_mean, std: metadata.input_std },
+        mirror: mirror == 1,
         ..options.clone()
     };
     options.check().map_err(out_of_range)?;

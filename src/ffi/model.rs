@@ -188,7 +188,8 @@ pub unsafe extern "C" fn lenet_save(
 /// @param options  Device and threads; NULL: LENET_PRESET_CLASSIC's. For a file of lenet_save() the
 ///                 rest is ignored. For a PyTorch file it must not be NULL and everything in it counts:
 ///                 height, width, padding and classes must give the shapes in the file, activation,
-///                 pooling, input_mean and input_std be those of the training.
+///                 pooling, input_mean and input_std be those of the training; mirror is as you
+///                 like.
 /// @param model    [out] The model, the caller's to lenet_free().
 /// @return LENET_OK, LENET_ERROR_NULL_POINTER (path, model), LENET_ERROR_INVALID_ARGUMENT (path, a
 ///         field of options, or options NULL for a PyTorch file), LENET_ERROR_NOT_FOUND,
@@ -344,11 +345,12 @@ unsafe fn read_options(options: *const lenet_options) -> Result<Options> {
             o.num_threads
         )));
     }
-    for (field, value) in [("preparation", i64::from(o.preparation)), ("mirror", o.mirror.into())] {
-        if value != 0 {
-            let message = format!("{field} is {value}; this version of lenet has only 0");
-            return Err(Error::invalid(message));
-        }
+    if o.preparation != 0 {
+        let message = format!("preparation is {}; this version of lenet has only 0", o.preparation);
+        return Err(Error::invalid(message));
+    }
+    if o.mirror > 1 {
+        return Err(Error::invalid(format!("mirror is {}; it must be 0 or 1", o.mirror)));
     }
     if o.reserved != 0 {
         return Err(Error::invalid(format!("reserved is {}; it must be 0", o.reserved)));
@@ -366,6 +368,7 @@ unsafe fn read_options(options: *const lenet_options) -> Result<Options> {
         learning_rate: o.learning_rate,
         seed: o.seed,
         normalization: Normalization { mean: o.input_mean, std: o.input_std },
+        mirror: o.mirror == 1,
     };
     options.check()?;
     Ok(options)
@@ -391,7 +394,7 @@ fn to_c(options: &Options) -> lenet_options {
         input_mean: options.normalization.mean,
         input_std: options.normalization.std,
         preparation: 0,
-        mirror: 0,
+        mirror: options.mirror.into(),
         padding: architecture.padding() as u32,
         reserved: 0,
     }

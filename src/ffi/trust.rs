@@ -11,7 +11,8 @@ use std::mem::size_of;
 /// the probability from which on at most a given share of its answers is wrong.
 ///
 /// From then on lenet_predict() and its like give softmax(logits / temperature), and losses are those of
-/// these probabilities; the classes and lenet_logits() stay. The temperature, from 0.05 to 20, is that of
+/// these probabilities; lenet_logits() stays, and so do the classes, but for those of a model with
+/// options.mirror where an image and its mirror image disagree. The temperature, from 0.05 to 20, is that of
 /// the least mean loss on `validation` (Guo and others 2017, "On Calibration of Modern Neural Networks").
 /// The threshold is the lowest one at which at most `max_error` of the validation images whose largest
 /// probability reaches it are classified wrongly. A host that answers only from it on turns the other

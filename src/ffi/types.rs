@@ -146,7 +146,12 @@ pub struct lenet_options {
     pub input_std: f64,
     /// 0; not used yet. Since 1.1.
     pub preparation: i32,
-    /// 0; not used yet. Since 1.1.
+    /// 1: predictions are the mean over an image and its mirror image, left for right; they take twice
+    /// the time. Probabilities are the mean of both softmaxes, classes the most probable by that
+    /// mean, the loss of lenet_evaluate() and of validation -log of the label's mean probability.
+    /// Logits, gradients and the loss of training stay those of the image alone. It helps where
+    /// images and their mirror images mean the same, as of clothes, and the training has seen both.
+    /// Kept in the file, which 1.0 then does not read. Presets, and 0: no mirror image. Since 1.1.
     pub mirror: u32,
     /// Zeros on each side of an image before conv1: 2, or 0 for LeNet-5's own network on 32x32 images
     /// and for that of most tutorials on 28x28, whose fc1 has 256 inputs. Presets, and programs whose
@@ -182,7 +187,7 @@ pub struct lenet_metrics {
     pub count: u64,
     /// Images whose most probable class is their label.
     pub correct: u64,
-    /// Mean softmax cross-entropy, in nats.
+    /// Mean softmax cross-entropy, in nats; of a mirrored model see lenet_options.
     pub loss: f64,
     /// correct / count
     pub accuracy: f64,

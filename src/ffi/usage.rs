@@ -15,7 +15,8 @@ use std::mem::size_of;
 /// @param images         n * height * width floats, row-major, in [0, 1].
 /// @param n              Number of images, at least 1.
 /// @param classes        [out] n class indices, each the most probable one; may be NULL.
-/// @param probabilities  [out] n * classes floats, row-major, each row summing to 1; may be NULL.
+/// @param probabilities  [out] n * classes floats, row-major, each row summing to 1; may be NULL. The
+///                       mean of two with options.mirror, see there.
 /// @return LENET_OK, LENET_ERROR_NULL_POINTER (model, images), LENET_ERROR_INVALID_ARGUMENT (n),
 ///         LENET_ERROR_NON_FINITE (a pixel), LENET_ERROR_DIVERGED (a logit left the range of
 ///         float), LENET_ERROR_FORKED, LENET_ERROR_OUT_OF_MEMORY or LENET_ERROR_INTERNAL. Any
@@ -84,7 +85,7 @@ unsafe fn predict<'a, T: Copy + 'a>(
     })
 }
 
-/// The network's outputs before softmax.
+/// The network's outputs before softmax; also with options.mirror those of the image alone.
 ///
 /// @param model   The model.
 /// @param images  n * height * width floats, row-major, in [0, 1].

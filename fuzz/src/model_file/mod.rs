@@ -73,11 +73,11 @@ enum Options {
     Given { modern: bool, height: u8, width: u8, momentum: bool, padding: u8 },
 }
 
-/// Saved models: no optimizer state, one average, two; without padding.
+/// Saved models: no optimizer state, one average, two; without padding, mirrored.
 static BASES: LazyLock<[Base; 4]> = LazyLock::new(|| {
     let classic = support::small(LENET_PRESET_CLASSIC);
     let modern = support::small(LENET_PRESET_MODERN);
-    let unpadded = lenet_options { padding: 0, ..classic };
+    let unpadded = lenet_options { padding: 0, mirror: 1, ..classic };
     [classic, support::small_with_momentum(), modern, unpadded].map(|options| {
         let model = Model::create(&lenet_options { num_threads: 1, ..options });
         let data = MadeData::new(6, 16, 3);

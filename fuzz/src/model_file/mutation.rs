@@ -107,7 +107,7 @@ pub enum Scalar {
     Missing,
 }
 
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 20] = [
     "format",
     "height",
     "width",
@@ -127,6 +127,7 @@ const KEYS: [&str; 19] = [
     "epoch_count",
     "padding",
     "epoch_dataset",
+    "mirror",
 ];
 /// What wrappers put before all names, and the five layers' names in nested modules.
 const PREFIXES: [&str; 5] = ["module.", "_orig_mod.", "model.", "net.", "."];

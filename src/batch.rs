@@ -67,6 +67,49 @@ pub fn float_of_byte(byte: u8) -> f32 {
     f32::from(byte) / 255.0
 }
 
+/// What a batch is trained towards.
+#[derive(Clone, Copy)]
+pub struct Targets<'a> {
+    /// `labels[i]` belongs to image i.
+    pub labels: &'a [u8],
+    /// How much each image counts in the loss, at least 0; None: all the same.
+    pub weights: Option<&'a [f32]>,
+}
+
+impl<'a> Targets<'a> {
+    /// Those in this range.
+    pub fn part(&self, range: Range<usize>) -> Targets<'a> {
+        let weights = self.weights.map(|weights| &weights[range.clone()]);
+        Targets { labels: &self.labels[range], weights }
+    }
+
+    /// What the images have of the batch's loss; None: all the same. Equal weights, whatever they are, are as none, so
+    /// that nothing is rounded otherwise.
+    pub fn shares(&self) -> Option<Shares<'a>> {
+        let weights = self.weights?;
+        let (first, others) = weights.split_first()?;
+        if others.iter().all(|weight| weight == first) {
+            return None;
+        }
+        let sum: f64 = weights.iter().map(|&weight| f64::from(weight)).sum();
+        Some(Shares { weights, scale: weights.len() as f64 / sum })
+    }
+}
+
+/// Weights by their mean: a batch's loss is the mean over its images of share * loss.
+#[derive(Clone, Copy)]
+pub struct Shares<'a> {
+    weights: &'a [f32],
+    scale: f64,
+}
+
+impl Shares<'_> {
+    /// Of image `i` of the batch.
+    pub fn of(&self, i: usize) -> f64 {
+        f64::from(self.weights[i]) * self.scale
+    }
+}
+
 impl<'a> Pixels<'a> {
     fn part(self, range: Range<usize>) -> Self {
         match self {
@@ -162,9 +205,9 @@ impl<'a> Images<'a> {
 /// What a pass forward and backward over a batch sees.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seen {
-    /// Mean softmax cross-entropy over the batch.
+    /// Mean softmax cross-entropy over the batch, by the images' weights.
     pub loss: f64,
-    /// Images whose largest logit is that of their label.
+    /// Images, whatever their weights, whose largest logit is that of their label.
     pub correct: usize,
 }
 

@@ -1,7 +1,7 @@
 //! Epochs over a dataset: shuffling, progress, cancellation; and evaluation.
 
 use crate::allocation::reserve;
-use crate::batch::{Images, Order, Pixels};
+use crate::batch::{Images, Order, Pixels, Targets};
 use crate::dataset::Dataset;
 use crate::error::{Code, Error, Result};
 use crate::failpoint;
@@ -129,8 +129,9 @@ pub fn fit(
                 seen.correct += result.correct as u64;
                 seen.loss += f64::from(result.loss) * images as f64;
             };
-            let (images, labels) = (images.part(range.clone()), &labels[range]);
-            done += training.steps_checked(&images, labels, batch_size, after, &mut each)?;
+            let targets = Targets { labels: &labels[range.clone()], weights: None };
+            let images = images.part(range);
+            done += training.steps_checked(&images, &targets, batch_size, after, &mut each)?;
             failpoint::point();
             report.step = step;
             report.loss = seen.loss / seen.count as f64;

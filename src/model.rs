@@ -6,7 +6,7 @@
 
 use crate::allocation::resize;
 use crate::architecture::Architecture;
-use crate::batch::{Images, Normalization, Pixels, Seen, chunks, first_not_finite};
+use crate::batch::{Images, Normalization, Pixels, Seen, Targets, chunks, first_not_finite};
 use crate::calibration::Calibration;
 use crate::engine::{self, DeviceChoice, Engine};
 use crate::error::{Code, Error, Result};
@@ -272,7 +272,8 @@ impl Model {
         self.check_labels("labels", labels)?;
         let images = self.images(pixels);
         let gradient = self.take_gradient()?;
-        let seen = self.engine.gradient(&self.state().weights, &images, labels, &gradient)?;
+        let targets = Targets { labels, weights: None };
+        let seen = self.engine.gradient(&self.state().weights, &images, &targets, &gradient)?;
         failpoint::point();
         let flat = gradient.row(0)?;
         self.gradients.give_back(gradient);
@@ -330,22 +331,23 @@ pub struct StepResult {
 
 impl Training<'_> {
     /// One step on a batch.
-    pub fn step(&mut self, pixels: Pixels, labels: &[u8]) -> Result<StepResult> {
-        self.model.check_labels("labels", labels)?;
+    pub fn step(&mut self, pixels: Pixels, targets: &Targets) -> Result<StepResult> {
+        self.model.check_labels("labels", targets.labels)?;
+        targets.weights.map_or(Ok(()), check_weights)?;
         let images = self.model.images(pixels);
-        let epoch = self.model.state().epoch;
+        let (n, epoch) = (targets.labels.len(), self.model.state().epoch);
         let mut result = StepResult { loss: f32::NAN, correct: 0 };
-        self.steps_checked(&images, labels, labels.len(), |_| epoch, &mut |step| result = step)?;
+        self.steps_checked(&images, targets, n, |_| epoch, &mut |step| result = step)?;
         Ok(result)
     }
 
-    /// The first of the steps on batches of `batch` images, whose labels have been checked: as many steps as
+    /// The first of the steps on batches of `batch` images, whose targets have been checked: as many steps as
     /// the engine makes at once. Gives the number of images that they have trained on; `epoch` tells where
     /// `fit` stands after so many, and `each` gets every step's result when the last one is published.
     pub fn steps_checked(
         &mut self,
         images: &Images,
-        labels: &[u8],
+        targets: &Targets,
         batch: usize,
         epoch: impl Fn(usize) -> Epoch,
         each: &mut dyn FnMut(StepResult),
@@ -353,7 +355,8 @@ impl Training<'_> {
         let state = self.model.state();
         let gradient = self.model.take_gradient()?;
         let mut next = self.next_state(&state)?;
-        let run = Run { images: *images, labels, batch, first: self.step_after(&state) };
+        let first = self.step_after(&state);
+        let run = Run { images: *images, targets: *targets, batch, first };
         let mut results = self.model.results.take().unwrap_or_default();
         results.clear();
         let weights = unshared(&mut unshared(&mut next)?.weights)?;
@@ -363,7 +366,7 @@ impl Training<'_> {
         let ran = self.model.engine.train(&run, &state.weights, &gradient, weights, &mut keep)?;
         failpoint::point();
         self.model.gradients.give_back(gradient);
-        let trained = labels.len().min(ran.steps * batch);
+        let trained = targets.labels.len().min(ran.steps * batch);
         if ran.steps > 0 {
             self.publish_next(state, next, run.step(ran.steps - 1).number, epoch(trained))?;
         }
@@ -480,6 +483,21 @@ pub fn check_finite(name: &str, values: &[f32]) -> Result<()> {
     }
 }
 
+/// Refuses weights of images that no mean can be made with.
+fn check_weights(weights: &[f32]) -> Result<()> {
+    check_finite("weights", weights)?;
+    if let Some(i) = weights.iter().position(|&weight| weight < 0.0) {
+        return Err(Error::invalid(format!(
+            "weights[{i}] is {}; a weight must be at least 0",
+            weights[i]
+        )));
+    }
+    if weights.iter().all(|&weight| weight == 0.0) {
+        return Err(Error::invalid("all weights are 0; there is no mean loss of such a batch"));
+    }
+    Ok(())
+}
+
 fn open(options: Options) -> Result<(Options, Box<dyn Engine>)> {
     let (engine, device) = engine::open(
         options.device,
@@ -521,7 +539,7 @@ mod tests {
             Ok(())
         }
 
-        fn gradient(&self, _: &Weights, _: &Images, _: &[u8], _: &Values) -> Result<Seen> {
+        fn gradient(&self, _: &Weights, _: &Images, _: &Targets, _: &Values) -> Result<Seen> {
             panic!("a defect");
         }
 
@@ -550,7 +568,8 @@ mod tests {
         let state = State::clone(&good.state());
         let model = Model::assemble(options(), Box::new(BrokenEngine), state);
         let image = [0u8; 256];
-        let step = || model.train()?.step(Pixels::Byte(&image), &[1]);
+        let targets = Targets { labels: &[1], weights: None };
+        let step = || model.train()?.step(Pixels::Byte(&image), &targets);
         assert!(catch_unwind(AssertUnwindSafe(step)).is_err());
         assert_eq!(step().unwrap_err().code, Code::Internal);
         let each = |_, _, row: &[f32]| assert_eq!(row, [0.5, 0.5]);

@@ -10,7 +10,7 @@
 use crate::architecture::{Activation, POOL, Pooling};
 use crate::parameters::{LayerParameters, Parameters};
 use candle_core::{D, Result, Tensor};
-use candle_nn::ops::sigmoid;
+use candle_nn::ops::{log_softmax, sigmoid};
 
 /// The logits (N, classes) of normalised images (N, 1, height, width).
 pub fn logits(parameters: &Parameters, images: &Tensor) -> Result<Tensor> {
@@ -36,9 +36,15 @@ pub fn logits(parameters: &Parameters, images: &Tensor) -> Result<Tensor> {
     linear(&x, &fc3) // (N, classes)
 }
 
-/// Softmax cross-entropy of logits (N, classes) and labels (N) of u32, mean over the batch.
-pub fn loss(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
-    candle_nn::loss::cross_entropy(logits, labels)
+/// Softmax cross-entropy of logits (N, classes) and labels (N) of u32, each image's times its share (N) if there are
+/// shares, mean over the batch.
+pub fn loss(logits: &Tensor, labels: &Tensor, shares: Option<&Tensor>) -> Result<Tensor> {
+    let Some(shares) = shares else {
+        return candle_nn::loss::cross_entropy(logits, labels);
+    };
+    let of_labels = log_softmax(logits, 1)?.gather(&labels.unsqueeze(1)?, 1)?; // (N, 1)
+    let sum = of_labels.mul(&shares.unsqueeze(1)?)?.sum_all()?;
+    sum.affine(-1.0 / labels.dim(0)? as f64, 0.0)
 }
 
 fn convolution(x: &Tensor, layer: &LayerParameters, padding: usize) -> Result<Tensor> {

@@ -4,7 +4,7 @@
 #![allow(unsafe_code)]
 
 use crate::architecture::Architecture;
-use crate::batch::{Images, Normalization, Seen};
+use crate::batch::{Images, Normalization, Seen, Targets};
 use crate::engine::{CandleEngine, Engine};
 use crate::error::Result;
 use crate::fence;
@@ -12,7 +12,7 @@ use crate::optimizer::Step;
 use crate::parameters::Weights;
 use crate::plugin_abi::{
     Batch, Failure, Handle, RanThere, RunThere, SeenThere, Settings, Status, StepThere, Table,
-    VERSION,
+    TargetsThere, VERSION,
 };
 use crate::run::{Ran, Run};
 use crate::values::Values;
@@ -90,10 +90,10 @@ impl Engine for Several {
         &self,
         weights: &Weights,
         images: &Images,
-        labels: &[u8],
+        targets: &Targets,
         gradient: &Values,
     ) -> Result<Seen> {
-        self.0.gradient(weights, images, labels, gradient)
+        self.0.gradient(weights, images, targets, gradient)
     }
 
     fn step(
@@ -116,10 +116,10 @@ impl Engine for Several {
     ) -> Result<Ran> {
         let mut ran = self.0.train(run, now, gradient, next, each)?;
         while ran.finite && ran.steps < run.steps().min(3) {
-            let rest = ran.steps * run.batch..run.labels.len();
-            let (images, labels) = (run.images.part(rest.clone()), &run.labels[rest]);
+            let rest = ran.steps * run.batch..run.targets.labels.len();
+            let (images, targets) = (run.images.part(rest.clone()), run.targets.part(rest));
             let now = self.copy(next)?;
-            let rest = Run { images, labels, first: run.step(ran.steps), ..*run };
+            let rest = Run { images, targets, first: run.step(ran.steps), ..*run };
             // A step that is not finite must leave the one before.
             let after = &mut self.copy(next)?;
             let step = self.0.train(&rest, &now, gradient, after, each)?;
@@ -280,7 +280,7 @@ unsafe extern "C" fn gradient(
     engine: Handle,
     weights: Handle,
     batch: *const Batch,
-    labels: *const u8,
+    targets: *const TargetsThere,
     gradient: Handle,
     seen: *mut SeenThere,
     failure: *mut Failure,
@@ -290,9 +290,9 @@ unsafe extern "C" fn gradient(
         answer(failure, || {
             let Served { engine, architecture } = served(engine);
             let images = (*batch).read(architecture.pixels());
-            let labels = slice::from_raw_parts(labels, images.count());
+            let targets = (*targets).read(images.count());
             let gradient = values(gradient).values();
-            let here = engine.gradient(values(weights), &images, labels, gradient)?;
+            let here = engine.gradient(values(weights), &images, &targets, gradient)?;
             *seen = here.into();
             Ok(())
         })

@@ -8,7 +8,7 @@
 #![allow(unsafe_code)]
 
 use crate::architecture::{Activation, Architecture, Pooling};
-use crate::batch::{Images, Normalization, Order, Pixels, Seen};
+use crate::batch::{Images, Normalization, Order, Pixels, Seen, Targets};
 use crate::error::{Code, Error, Result};
 use crate::optimizer::{Optimizer, Rule, Step};
 use crate::run::Run;
@@ -72,7 +72,7 @@ pub struct Table {
         engine: Handle,
         weights: Handle,
         batch: *const Batch,
-        labels: *const u8,
+        targets: *const TargetsThere,
         gradient: Handle,
         seen: *mut SeenThere,
         failure: *mut Failure,
@@ -247,6 +247,34 @@ impl Batch {
     }
 }
 
+/// What images are trained towards.
+#[repr(C)]
+pub struct TargetsThere {
+    /// A label for each image.
+    labels: *const u8,
+    /// A weight for each image, or NULL.
+    weights: *const f32,
+}
+
+impl TargetsThere {
+    pub fn new(targets: &Targets) -> Self {
+        let weights = targets.weights.map_or(null(), <[f32]>::as_ptr);
+        TargetsThere { labels: targets.labels.as_ptr(), weights }
+    }
+
+    /// # Safety
+    /// The pointers are of slices of `count` elements.
+    pub unsafe fn read(&self, count: usize) -> Targets<'_> {
+        // SAFETY: as above.
+        unsafe {
+            let labels = slice::from_raw_parts(self.labels, count);
+            let weights = self.weights;
+            let weights = (!weights.is_null()).then(|| slice::from_raw_parts(weights, count));
+            Targets { labels, weights }
+        }
+    }
+}
+
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct SeenThere {
@@ -269,8 +297,8 @@ impl From<SeenThere> for Seen {
 #[repr(C)]
 pub struct RunThere {
     batch: Batch,
-    /// A label for each image of the run.
-    labels: *const u8,
+    targets: TargetsThere,
+    /// Images of the run.
     count: usize,
     /// Images of a step.
     size: usize,
@@ -281,8 +309,8 @@ impl RunThere {
     pub fn new(run: &Run) -> Self {
         RunThere {
             batch: Batch::new(&run.images),
-            labels: run.labels.as_ptr(),
-            count: run.labels.len(),
+            targets: TargetsThere::new(&run.targets),
+            count: run.targets.labels.len(),
             size: run.batch,
             first: StepThere::new(run.first),
         }
@@ -293,9 +321,8 @@ impl RunThere {
     pub unsafe fn read(&self, size: usize) -> Result<Run<'_>> {
         let first = self.first.read()?;
         // SAFETY: as above.
-        let (images, labels) =
-            unsafe { (self.batch.read(size), slice::from_raw_parts(self.labels, self.count)) };
-        Ok(Run { images, labels, batch: self.size, first })
+        let (images, targets) = unsafe { (self.batch.read(size), self.targets.read(self.count)) };
+        Ok(Run { images, targets, batch: self.size, first })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Training steps that follow each other: what an engine is asked to do at once, and how far it came.
 
-use crate::batch::Images;
+use crate::batch::{Images, Targets};
 use crate::optimizer::{MAX_COUNT, Step};
 
 /// Training steps that follow each other, each on the next batch.
@@ -8,8 +8,8 @@ use crate::optimizer::{MAX_COUNT, Step};
 pub struct Run<'a> {
     /// Of all steps, in the steps' order.
     pub images: Images<'a>,
-    /// `labels[i]` belongs to image i.
-    pub labels: &'a [u8],
+    /// Of all images. Weights are of a step's mean loss, not of the run's.
+    pub targets: Targets<'a>,
     /// Images of a step; the last one may have fewer.
     pub batch: usize,
     /// Those after it have its optimizer and learning rate, and the numbers that follow.
@@ -24,7 +24,7 @@ impl Run<'_> {
 
     /// Steps that the run has.
     pub fn steps(&self) -> usize {
-        self.labels.len().div_ceil(self.batch)
+        self.targets.labels.len().div_ceil(self.batch)
     }
 }
 

@@ -10,7 +10,7 @@
 use super::interface::{self, Engine};
 use crate::allocation::resize;
 use crate::architecture::Architecture;
-use crate::batch::{Images, Normalization, Order, Pixels, Seen, argmax, chunks};
+use crate::batch::{Images, Normalization, Order, Pixels, Seen, Targets, argmax, chunks};
 use crate::error::{Code, Error, Result};
 use crate::host::{Lock, signals};
 use crate::network;
@@ -137,24 +137,29 @@ impl Engine for CandleEngine {
         &self,
         weights: &Weights,
         images: &Images,
-        labels: &[u8],
+        targets: &Targets,
         gradient: &Values,
     ) -> Result<Seen> {
         let _signals = begin()?;
         let parameters = weights.parameters()?;
-        let n = labels.len();
+        let (n, shares) = (targets.labels.len(), targets.shares());
         images.check_pixels(0..n, weights.architecture().width(), self.normalization)?;
         let gradient = gradient.tensor()?.get(0)?;
         let mut sum = gradient.zeros_like()?;
         let mut seen = Seen::default();
         for chunk in chunks(0..n, self.chunk(images.size)) {
-            let labels = &labels[chunk.clone()];
+            let labels = &targets.labels[chunk.clone()];
+            let shares = shares.map(|shares| {
+                let shares = chunk.clone().map(|i| shares.of(i) as f32);
+                Tensor::from_iter(shares, &self.device)
+            });
             let classes: Vec<u32> = labels.iter().map(|&label| label.into()).collect();
             let classes = Tensor::from_vec(classes, labels.len(), &self.device)?;
             let images = self.load(weights.architecture(), images, chunk)?;
             let logits = network::logits(&parameters, &images)?;
             // The batch's mean is the mean of the chunks' means, weighted by their sizes.
-            let part = (network::loss(&logits, &classes)? * (labels.len() as f64 / n as f64))?;
+            let part = (network::loss(&logits, &classes, shares.transpose()?.as_ref())?
+                * (labels.len() as f64 / n as f64))?;
             let gradients = part.backward()?;
             let gradient = gradients
                 .get(parameters.flat())

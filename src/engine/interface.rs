@@ -1,6 +1,6 @@
 //! What every engine can do, and what engines have in common.
 
-use crate::batch::{Images, Seen};
+use crate::batch::{Images, Seen, Targets};
 use crate::error::{Code, Error, Result};
 use crate::optimizer::Step;
 use crate::parameters::Weights;
@@ -37,13 +37,13 @@ pub trait Engine: Send + Sync {
         out: &mut [f32],
     ) -> Result<()>;
 
-    /// Writes the gradient of the batch's mean loss, one row, flat like the parameters. `labels[i]`
-    /// belongs to image i of the batch.
+    /// Writes the gradient of the batch's mean loss, one row, flat like the parameters. Of the weights not all
+    /// are 0.
     fn gradient(
         &self,
         weights: &Weights,
         images: &Images,
-        labels: &[u8],
+        targets: &Targets,
         gradient: &Values,
     ) -> Result<Seen>;
 
@@ -67,12 +67,25 @@ pub trait Engine: Send + Sync {
         next: &mut Weights,
         each: &mut dyn FnMut(Seen),
     ) -> Result<Ran> {
-        let n = run.batch.min(run.labels.len());
-        let seen = self.gradient(now, &run.images.part(0..n), &run.labels[..n], gradient)?;
-        each(seen);
-        let finite = self.step(run.step(0), now, gradient, next)? && seen.is_finite();
-        Ok(Ran { steps: finite.into(), finite })
+        single_step(self, run, now, gradient, next, each)
     }
+}
+
+/// The first step of a run: a gradient, and a step with it.
+pub fn single_step(
+    engine: &(impl Engine + ?Sized),
+    run: &Run,
+    now: &Weights,
+    gradient: &Values,
+    next: &mut Weights,
+    each: &mut dyn FnMut(Seen),
+) -> Result<Ran> {
+    let first = 0..run.batch.min(run.targets.labels.len());
+    let (images, targets) = (run.images.part(first.clone()), run.targets.part(first));
+    let seen = engine.gradient(now, &images, &targets, gradient)?;
+    each(seen);
+    let finite = engine.step(run.step(0), now, gradient, next)? && seen.is_finite();
+    Ok(Ran { steps: finite.into(), finite })
 }
 
 /// Refuses a child of the process that was the first to come here with this `owner`, 0 before; `stayed` says

@@ -149,7 +149,7 @@ mod tests {
     use super::*;
     use crate::architecture::{Activation, Pooling};
     use crate::augment::Augmentation;
-    use crate::batch::{Images, Order, Pixels};
+    use crate::batch::{Images, Order, Pixels, Targets};
     use crate::parameters::{Weights, xavier};
     use crate::unique::Unique;
     use crate::view::View;
@@ -214,7 +214,8 @@ mod tests {
         engine.logits(weights, images, n / 3..n, second).unwrap();
         let zeros = vec![0.0; architecture.parameter_count()];
         let gradient = engine.upload(&[&zeros]).unwrap();
-        let seen = engine.gradient(weights, images, labels, &gradient).unwrap();
+        let targets = Targets { labels, weights: None };
+        let seen = engine.gradient(weights, images, &targets, &gradient).unwrap();
         let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<u32>>();
         let seen = bits(&[seen.loss as f32, seen.correct as f32]);
         [bits(&logits), seen, bits(&gradient.row(0).unwrap())]

@@ -3,7 +3,7 @@
 use super::check::*;
 use super::guard::fence;
 use super::types::*;
-use crate::batch::Pixels;
+use crate::batch::{Pixels, Targets};
 use crate::error::{Error, Result};
 use crate::fence::float_environment::Outside;
 use crate::fit::{Event, FitOptions, Progress, fit};
@@ -78,7 +78,8 @@ unsafe fn train_batch<'a, T: Copy + 'a>(
     let (model, loss) = unsafe { (&handle("model", model)?.0, optional_output("loss", loss, 1)?) };
     // SAFETY: as above.
     let (images, labels) = unsafe { read_batch(model, images, labels, n) }?;
-    let result = model.train()?.step(pixels(images), labels)?;
+    let targets = Targets { labels, weights: None };
+    let result = model.train()?.step(pixels(images), &targets)?;
     if let Some(loss) = loss {
         loss.write(&[result.loss]);
     }

@@ -1,8 +1,9 @@
 //! The engine for NVIDIA GPUs: one launch makes any number of training steps, or all predictions of a call.
 //!
 //! Candle owns the device, its stream and the tensors; the kernels of `cuda/` are custom operations of its, as the
-//! CPU's are. What no kernel covers, a network too large for a block's shared memory and images that are seen through
-//! views, candle's own operations compute, more slowly; so they do for LENET_ENGINE=candle.
+//! CPU's are. What no kernel covers, a network too large for a block's shared memory, images that are seen through
+//! views and a batch whose images have weights, candle's own operations compute, more slowly; so they do for
+//! LENET_ENGINE=candle.
 //!
 //! A step that is not finite stops the kernel. A run of many steps alternates between two sets of weights of this
 //! engine's own, so whoever reads the set that was published is not disturbed, and the last good one is copied from
@@ -17,9 +18,9 @@ mod kernels;
 mod pace;
 
 use super::candle::CandleEngine;
-use super::interface::Engine;
+use super::interface::{Engine, single_step};
 use crate::architecture::Architecture;
-use crate::batch::{Images, Normalization, Seen, chunks};
+use crate::batch::{Images, Normalization, Seen, Targets, chunks};
 use crate::error::{Code, Error, Result};
 use crate::optimizer::{Rule, Step};
 use crate::parameters::Weights;
@@ -188,12 +189,13 @@ impl Engine for CudaEngine {
         &self,
         weights: &Weights,
         images: &Images,
-        labels: &[u8],
+        targets: &Targets,
         gradient: &Values,
     ) -> Result<Seen> {
-        if images.views.is_some() {
-            return self.candle.gradient(weights, images, labels, gradient);
+        if images.views.is_some() || targets.shares().is_some() {
+            return self.candle.gradient(weights, images, targets, gradient);
         }
+        let labels = targets.labels;
         images.check_pixels(0..labels.len(), weights.architecture().width(), self.normalization)?;
         let mut buffers = self.buffers();
         let inputs = buffers.bring(&self.gpu, images, labels, &[])?;
@@ -231,13 +233,13 @@ impl Engine for CudaEngine {
         next: &mut Weights,
         each: &mut dyn FnMut(Seen),
     ) -> Result<Ran> {
-        if run.images.views.is_some() {
-            return self.candle.train(run, now, gradient, next, each);
+        if run.images.views.is_some() || run.targets.shares().is_some() {
+            return single_step(self, run, now, gradient, next, each);
         }
         let mut buffers = self.buffers();
         let steps = buffers.pace.steps(run.batch, self.kernels.train_groups).min(run.steps());
-        let images = run.images.part(0..run.labels.len().min(steps * run.batch));
-        let labels = &run.labels[..images.count()];
+        let images = run.images.part(0..run.targets.labels.len().min(steps * run.batch));
+        let labels = &run.targets.labels[..images.count()];
         images.check_pixels(0..labels.len(), now.architecture().width(), self.normalization)?;
         let rates: Vec<Rates> = (0..steps).map(|i| rates(run.step(i))).collect();
         let inputs = buffers.bring(&self.gpu, &images, labels, &rates)?;

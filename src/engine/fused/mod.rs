@@ -39,7 +39,7 @@ pub mod benched {
 }
 
 use super::interface::Engine;
-use crate::batch::{Images, Normalization, Seen};
+use crate::batch::{Images, Normalization, Seen, Targets};
 use crate::error::{Code, Error, Result};
 use crate::free_list::FreeList;
 use crate::optimizer::Step;
@@ -133,14 +133,14 @@ impl Engine for FusedEngine {
         &self,
         weights: &Weights,
         images: &Images,
-        labels: &[u8],
+        targets: &Targets,
         gradient: &Values,
     ) -> Result<Seen> {
         let seen = Cell::new(Ok(Seen::default()));
-        let op = GradientOp { engine: self, weights, images, labels, seen };
+        let op = GradientOp { engine: self, weights, images, targets, seen };
         gradient.tensor()?.inplace_op2(weights.values().tensor()?, &op)?;
         let mut seen = op.seen.into_inner()?;
-        seen.loss /= labels.len() as f64;
+        seen.loss /= targets.labels.len() as f64;
         Ok(seen)
     }
 
@@ -163,7 +163,7 @@ struct GradientOp<'a> {
     engine: &'a FusedEngine,
     weights: &'a Weights,
     images: &'a Images<'a>,
-    labels: &'a [u8],
+    targets: &'a Targets<'a>,
     /// What it saw on the way, or why it could not.
     seen: Cell<Result<Seen>>,
 }
@@ -183,10 +183,10 @@ impl InplaceOp2 for GradientOp<'_> {
         let gradient = contiguous_mut(gradient, gradient_layout)?;
         let flat = contiguous(flat, layout)?;
         let batch = self.engine.batch(self.weights, flat, self.images);
-        let labels = self.labels;
-        let (arch, free_list) = self.engine.training(labels.len());
+        let targets = self.targets;
+        let (arch, free_list) = self.engine.training(targets.labels.len());
         let mut workspace = free_list.take().unwrap_or_default();
-        let pass = LossAndGradient { batch, labels, workspace: &mut workspace, gradient };
+        let pass = LossAndGradient { batch, targets, workspace: &mut workspace, gradient };
         self.seen.set(arch.dispatch(pass));
         free_list.give_back(workspace);
         Ok(())
@@ -304,11 +304,15 @@ mod tests {
         }
     }
 
+    fn unweighted(labels: &[u8]) -> Targets<'_> {
+        Targets { labels, weights: None }
+    }
+
     /// Logits, loss and flat gradient by `network.rs` in f64, whose rounding is no excuse.
     fn oracle(
         weights: &Weights,
         pixels: &[u8],
-        labels: &[u8],
+        targets: &Targets,
     ) -> candle_core::Result<(Vec<f64>, f64, Vec<f64>)> {
         let architecture = weights.architecture();
         let flat = weights.values().tensor().unwrap().get(0)?.to_dtype(DType::F64)?;
@@ -316,13 +320,23 @@ mod tests {
         let Normalization { mean, std } = NORMALIZATION;
         let pixels: Vec<f64> =
             pixels.iter().map(|&p| (f64::from(p) / 255.0 - mean) / std).collect();
-        let shape = (labels.len(), 1, architecture.height(), architecture.width());
+        let n = targets.labels.len();
+        let shape = (n, 1, architecture.height(), architecture.width());
         let images = Tensor::from_vec(pixels, shape, &Device::Cpu)?;
-        let labels: Vec<u32> = labels.iter().map(|&l| l.into()).collect();
-        let labels = Tensor::from_slice(&labels, labels.len(), &Device::Cpu)?;
+        let labels: Vec<u32> = targets.labels.iter().map(|&l| l.into()).collect();
+        let labels = Tensor::from_vec(labels, n, &Device::Cpu)?;
 
         let logits = network::logits(&parameters, &images)?;
-        let loss = network::loss(&logits, &labels)?;
+        let loss = match targets.weights {
+            None => network::loss(&logits, &labels, None)?,
+            Some(weights) => {
+                let weights: Vec<f64> = weights.iter().map(|&w| w.into()).collect();
+                let weights = Tensor::from_vec(weights, n, &Device::Cpu)?;
+                let softmax = candle_nn::ops::softmax(&logits, 1)?;
+                let losses = softmax.gather(&labels.unsqueeze(1)?, 1)?.squeeze(1)?.log()?.neg()?;
+                ((losses * &weights)?.sum_all()? / weights.sum_all()?)?
+            }
+        };
         let gradients = loss.backward()?;
         let gradient = gradients.get(parameters.flat()).expect("the parameters have a gradient");
         Ok((logits.flatten_all()?.to_vec1()?, loss.to_scalar()?, gradient.to_vec1()?))
@@ -331,7 +345,7 @@ mod tests {
     fn compare(architecture: Architecture, arch: Arch, n: usize, seed: u64) -> Result<(), String> {
         let weights = made_weights(architecture, 11);
         let (pixels, labels) = made_batch(architecture, n, seed);
-        let (logits, loss, gradient) = oracle(&weights, &pixels, &labels).unwrap();
+        let (logits, loss, gradient) = oracle(&weights, &pixels, &unweighted(&labels)).unwrap();
 
         let images = Images {
             pixels: Pixels::Byte(&pixels),
@@ -347,7 +361,7 @@ mod tests {
         let hits = hits.filter(|(row, label)| argmax(row) == usize::from(**label)).count();
 
         let ours = zeros(architecture);
-        let seen = engine.gradient(&weights, &images, &labels, &ours).unwrap();
+        let seen = engine.gradient(&weights, &images, &unweighted(&labels), &ours).unwrap();
         check_close("loss", &[seen.loss as f32], &[loss])?;
         assert_eq!(seen.correct, hits);
         let ours = ours.row(0).unwrap();
@@ -439,7 +453,9 @@ mod tests {
             for engine in &engines {
                 let error = engine.logits(&weights, &images, 0..n, &mut logits).unwrap_err();
                 assert_eq!((error.code, &*error.message), (Code::NonFinite, &*named));
-                let error = engine.gradient(&weights, &images, &vec![1; n], &gradient).unwrap_err();
+                let (labels, gradient) = (vec![1; n], &gradient);
+                let error = engine.gradient(&weights, &images, &unweighted(&labels), gradient);
+                let error = error.unwrap_err();
                 assert_eq!((error.code, &*error.message), (Code::NonFinite, &*named));
             }
         }
@@ -451,6 +467,80 @@ mod tests {
             for level in every_level() {
                 for n in [1, 2, 3, 33] {
                     assert_candles(architecture, level, n);
+                }
+            }
+        }
+    }
+
+    /// Candle's operations, and fused with all vectors and without any, with so many threads.
+    fn every_engine(threads: u32) -> Vec<Box<dyn Engine>> {
+        let candle: Box<dyn Engine> = Box::new(CandleEngine::new(Device::Cpu, NORMALIZATION));
+        let fused = every_level().into_iter().map(|level| -> Box<dyn Engine> {
+            Box::new(FusedEngine::new(level, threads, NORMALIZATION))
+        });
+        fused.chain([candle]).collect()
+    }
+
+    /// Loss, hits and gradient of a batch.
+    fn pass(
+        engine: &dyn Engine,
+        weights: &Weights,
+        pixels: &[u8],
+        targets: &Targets,
+    ) -> (f64, usize, Vec<f32>) {
+        let architecture = weights.architecture();
+        let (pixels, size) = (Pixels::Byte(pixels), architecture.pixels());
+        let gradient = zeros(architecture);
+        let images = Images { pixels, size, order: None, views: None };
+        let seen = engine.gradient(weights, &images, targets, &gradient).unwrap();
+        (seen.loss, seen.correct, gradient.row(0).unwrap())
+    }
+
+    /// Weights from 0 to some thousands, and one batch where a single image counts.
+    #[test]
+    fn a_weighted_mean_is_candles() {
+        let architecture = every_combination(16, 20, 5)[0];
+        let weights = made_weights(architecture, 5);
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        for n in [2, 7, 16, 200, 300, 301] {
+            let (pixels, labels) = made_batch(architecture, n, n as u64);
+            let mut counts: Vec<f32> = (0..n)
+                .map(|i| if i % 5 == 3 { 0.0 } else { (rng.random::<f32>() * 9.0).exp() })
+                .collect();
+            if n == 301 {
+                counts.fill(0.0);
+                counts[222] = 1e-30;
+            }
+            let targets = Targets { labels: &labels, weights: Some(&counts) };
+            let (_, loss, expected) = oracle(&weights, &pixels, &targets).unwrap();
+            let one_by_one = every_engine(1);
+            for (one, two) in one_by_one.iter().zip(every_engine(2)) {
+                let ours = pass(&**one, &weights, &pixels, &targets);
+                check_close("loss", &[ours.0 as f32], &[loss]).unwrap();
+                for spec in architecture.parameters() {
+                    let range = spec.range();
+                    let what = format!("{n} images, {}", spec.name);
+                    check_close(&what, &ours.2[range.clone()], &expected[range]).unwrap();
+                }
+                let plain = pass(&**one, &weights, &pixels, &unweighted(&labels));
+                assert_eq!(ours.1, plain.1, "hits do not depend on weights");
+                assert!(ours == pass(&*two, &weights, &pixels, &targets), "{n} images");
+            }
+        }
+    }
+
+    #[test]
+    fn equal_weights_change_no_bit() {
+        let architecture = every_combination(16, 20, 5)[5];
+        let weights = made_weights(architecture, 5);
+        for n in [1, 7, 16, 200, 300] {
+            let (pixels, labels) = made_batch(architecture, n, n as u64);
+            for engine in every_engine(2) {
+                let plain = pass(&*engine, &weights, &pixels, &unweighted(&labels));
+                for weight in [1.0, 0.3, 7e20, 1e-42, f32::MAX] {
+                    let counts = vec![weight; n];
+                    let targets = Targets { labels: &labels, weights: Some(&counts) };
+                    assert!(plain == pass(&*engine, &weights, &pixels, &targets), "{weight}, {n}");
                 }
             }
         }
@@ -473,7 +563,7 @@ mod tests {
                     let mut logits = vec![0.0; n * architecture.classes()];
                     engine.logits(weights, &images, 0..n, &mut logits).unwrap();
                     let gradient = zeros(architecture);
-                    engine.gradient(weights, &images, &labels, &gradient).unwrap();
+                    engine.gradient(weights, &images, &unweighted(&labels), &gradient).unwrap();
                     (logits, gradient.row(0).unwrap())
                 };
                 for (n, before) in [(1, 8), (3, 8), (8, 32), (9, 32), (17, 32), (140, 160)] {
@@ -503,7 +593,8 @@ mod tests {
                     let mut logits = vec![0.0; n * architecture.classes()];
                     engine.logits(&weights, &images, 0..n, &mut logits).unwrap();
                     let gradient = zeros(architecture);
-                    let seen = engine.gradient(&weights, &images, &labels, &gradient).unwrap();
+                    let targets = unweighted(&labels);
+                    let seen = engine.gradient(&weights, &images, &targets, &gradient).unwrap();
                     (logits, seen.loss, seen.correct, gradient.row(0).unwrap())
                 };
                 let one = run(1);

@@ -33,7 +33,7 @@ mod find {
 use super::interface::{self, Engine};
 use crate::allocation::reserve;
 use crate::architecture::Architecture;
-use crate::batch::{Images, Normalization, Seen};
+use crate::batch::{Images, Normalization, Seen, Targets};
 use crate::error::{Code, Error, Result};
 use crate::free_list::FreeList;
 use crate::host::signals;
@@ -41,6 +41,7 @@ use crate::optimizer::Step;
 use crate::parameters::Weights;
 use crate::plugin_abi::{
     Batch, Failure, Handle, RanThere, RunThere, SeenThere, Settings, Status, StepThere, Table,
+    TargetsThere,
 };
 use crate::run::{Ran, Run};
 use crate::values::{Elsewhere, Values};
@@ -244,17 +245,16 @@ impl Engine for RemoteEngine {
         &self,
         weights: &Weights,
         images: &Images,
-        labels: &[u8],
+        targets: &Targets,
         gradient: &Values,
     ) -> Result<Seen> {
         let (weights, gradient) = (Self::handle(weights.values())?, Self::handle(gradient)?);
-        let batch = Batch::new(images);
+        let (batch, targets) = (Batch::new(images), TargetsThere::new(targets));
         let mut seen = SeenThere::default();
         self.there.call(|table, engine, failure| {
-            let labels = labels.as_ptr();
-            // SAFETY: weights and gradient of this engine; a label for each image.
+            // SAFETY: weights and gradient of this engine; targets for each image.
             unsafe {
-                (table.gradient)(engine, weights, &batch, labels, gradient, &mut seen, failure)
+                (table.gradient)(engine, weights, &batch, &targets, gradient, &mut seen, failure)
             }
         })?;
         Ok(seen.into())
@@ -350,8 +350,13 @@ mod tests {
             let mut logits = vec![0.0; 2 * architecture.classes()];
             engine.logits(&now, &images, 2..4, &mut logits)?;
             let labels: Vec<u8> = (0..images.count()).map(|i| (i % 3) as u8).collect();
-            let seen = engine.gradient(&now, &images, &labels, &gradient)?;
-            all.extend([logits, vec![seen.loss as f32, seen.correct as f32], gradient.row(0)?]);
+            let counts: Vec<f32> = (0..images.count()).map(|i| i as f32).collect();
+            all.push(logits);
+            for weights in [None, Some(&*counts)] {
+                let targets = Targets { labels: &labels, weights };
+                let seen = engine.gradient(&now, &images, &targets, &gradient)?;
+                all.extend([vec![seen.loss as f32, seen.correct as f32], gradient.row(0)?]);
+            }
         }
         let optimizer = Optimizer { rule: Rule::Sgd, momentum: 0.9, weight_decay: 0.1 };
         for (number, learning_rate) in [(1, 0.1), (2, 1e38)] {

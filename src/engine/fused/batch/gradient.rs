@@ -8,7 +8,7 @@ use super::step;
 use super::workspace::{Failure, Workspace};
 use crate::allocation::reserve;
 use crate::architecture::Architecture;
-use crate::batch::{Seen, argmax, chunks};
+use crate::batch::{Seen, Shares, Targets, argmax, chunks};
 use crate::engine::fused::layers::chunk::{Chunk, images_per_chunk, linear_sizes};
 use crate::engine::fused::layers::convolution::{PARAMETERS, SUMS, add_all, add_gradient_of_sums};
 use crate::engine::fused::layers::geometry::Geometry;
@@ -27,7 +27,7 @@ const SLAB: usize = 128;
 /// The flat gradient of the mean loss into `gradient`; gives the sum of the losses, and the hits.
 pub struct LossAndGradient<'a> {
     pub batch: Batch<'a>,
-    pub labels: &'a [u8],
+    pub targets: &'a Targets<'a>,
     pub workspace: &'a mut Workspace,
     pub gradient: &'a mut [f32],
 }
@@ -45,9 +45,10 @@ impl LossAndGradient<'_> {
     /// In chunks of `T` tiles.
     #[inline(always)]
     fn run<S: Simd, const T: usize>(self, simd: S) -> Result<Seen> {
-        let LossAndGradient { batch, labels, workspace, gradient } = self;
+        let LossAndGradient { batch, targets, workspace, gradient } = self;
         let Batch { architecture, pool, .. } = batch;
-        let (size, n) = (images_per_chunk::<S, T>(), labels.len());
+        let (size, n) = (images_per_chunk::<S, T>(), targets.labels.len());
+        let shares = targets.shares();
         let geometry = Geometry::new(architecture);
         let shape = PanelShape::new::<S, T>(architecture);
         let threads = pool.threads_for(n.min(2 * SLAB).div_ceil(size));
@@ -86,7 +87,7 @@ impl LossAndGradient<'_> {
                         if let Err(error) = chunk.forward(&weights, &batch, range.clone()) {
                             return failure.note(range.start, error);
                         }
-                        partial.seen = loss_gradients(&mut chunk, &labels[range], n);
+                        partial.seen = loss_gradients(&mut chunk, targets.labels, shares, range);
                         chunk.backward(&weights, partial.sums.get_mut());
                         panels::fill(simd, &shape, &chunk, partial.panel.get_mut());
                     }
@@ -203,34 +204,37 @@ fn add_up<S: Simd>(simd: S, pool: &Pool, threads: usize, first: &mut [f32], seco
     );
 }
 
-/// Sets the gradients of the chunk's logits, of a batch of `n` images; gives the sum of the losses.
+/// Sets the gradients of the chunk's logits, those of the images `range` of the batch; gives the sum of the losses,
+/// each times its share.
 #[inline(always)]
 fn loss_gradients<S: Simd, const T: usize>(
     chunk: &mut Chunk<S, T>,
     labels: &[u8],
-    n: usize,
+    shares: Option<Shares>,
+    range: Range<usize>,
 ) -> Seen {
     let mut row = [0.0; 256];
     let row = &mut row[..chunk.classes()];
     let mut seen = Seen::default();
     for i in 0..images_per_chunk::<S, T>() {
-        match labels.get(i) {
-            Some(&label) => {
-                let label = usize::from(label);
-                chunk.logits(i, row);
-                seen.correct += usize::from(argmax(row) == label);
-                seen.loss += cross_entropy_gradient(row, label, n);
-            }
-            None => row.fill(0.0), // a lane that is left over contributes nothing
+        let image = range.start + i;
+        if range.contains(&image) {
+            let (label, share) =
+                (usize::from(labels[image]), shares.map_or(1.0, |shares| shares.of(image)));
+            chunk.logits(i, row);
+            seen.correct += usize::from(argmax(row) == label);
+            seen.loss += share * cross_entropy_gradient(row, label, share, labels.len());
+        } else {
+            row.fill(0.0); // a lane that is left over contributes nothing
         }
         chunk.set_logits_gradient(i, row);
     }
     seen
 }
 
-/// Replaces logits by the gradient of the loss, (softmax - one-hot) / n, and returns this image's
-/// loss.
-fn cross_entropy_gradient(logits: &mut [f32], label: usize, n: usize) -> f64 {
+/// Replaces logits by the gradient of the batch's loss, (softmax - one-hot) * share / n, and returns this
+/// image's own loss.
+fn cross_entropy_gradient(logits: &mut [f32], label: usize, share: f64, n: usize) -> f64 {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let of_label = f64::from(logits[label]) - f64::from(largest);
     let mut sum = 0.0;
@@ -238,8 +242,9 @@ fn cross_entropy_gradient(logits: &mut [f32], label: usize, n: usize) -> f64 {
         *x = (*x - largest).exp();
         sum += *x;
     }
-    let scale = 1.0 / (sum * n as f32);
+    let share = share as f32;
+    let scale = share / (sum * n as f32);
     logits.iter_mut().for_each(|x| *x *= scale);
-    logits[label] -= 1.0 / n as f32;
+    logits[label] -= share / n as f32;
     f64::from(sum).ln() - of_label
 }

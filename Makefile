@@ -135,8 +135,9 @@ check-test:
 	$(CARGO) test --release --locked
 	LENET_TEST_LINK=static $(CARGO) test --release --locked --test abi --test callbacks --test leaving --test saving
 	$(CARGO) test --release --locked --features failpoints --test panics
-	LENET_ENGINE=portable $(CARGO) test --release --locked --test reference --test training
-	LENET_ENGINE=candle $(CARGO) test --release --locked --test reference --test training --test forks
+	LENET_ENGINE=portable $(CARGO) test --release --locked --test reference --test training --test weights --test features
+	LENET_ENGINE=candle $(CARGO) test --release --locked --test reference --test training --test weights --test features \
+	    --test forks
 
 # The tests that could go on for ever, for as long as it takes to believe them.
 torture:

@@ -348,8 +348,9 @@ typedef struct lenet_progress {
  * A return value other than 0 cancels. `progress` is valid during the call only.
  *
  * From inside, any call with a `const lenet_model *` is allowed on the same model and sees the step
- * just made; a call that changes it returns LENET_ERROR_BUSY; freeing it is forbidden. It must
- * return: no longjmp and no C++ exception out of it. Since 1.0.
+ * just made, and lenet_set_learning_rate(), which counts from the next step on; any other call that
+ * changes it returns LENET_ERROR_BUSY; freeing it is forbidden. It must return: no longjmp and no C++
+ * exception out of it. Since 1.0.
  */
 typedef int32_t (*lenet_progress_fn)(const struct lenet_progress *progress, void *user_data);
 
@@ -612,6 +613,28 @@ lenet_status lenet_create(const struct lenet_options *options, struct lenet_mode
 lenet_status lenet_clone(const struct lenet_model *model, struct lenet_model **copy);
 
 /**
+ * Copies a model as of its last whole step with another number of classes, to teach it more of them
+ * than it was made for, or to forget the last ones. Of the last layer, fc3, the rows that both models
+ * have stay, bit for bit, weights, biases and the optimizer's state of them, as do all other layers, the
+ * step count and the options. A new class's row is that of a new model of the same seed with so many
+ * classes, its optimizer state 0. An epoch that a fit has begun is not gone on with: the next fit begins
+ * a new one. The copy is not calibrated.
+ *
+ * Before it is trained, the copy says of the old classes what the model says, and of a new one anything.
+ * Train it with images of old and new classes mixed: of new ones alone it forgets the old.
+ *
+ * @param model    The model.
+ * @param classes  Classes of the copy, 2 to 256.
+ * @param copy     [out] A model of its own, the caller's to lenet_free().
+ * @return LENET_OK, LENET_ERROR_NULL_POINTER, LENET_ERROR_INVALID_ARGUMENT (classes),
+ *         LENET_ERROR_DEVICE_UNAVAILABLE, LENET_ERROR_FORKED, LENET_ERROR_OUT_OF_MEMORY or
+ *         LENET_ERROR_INTERNAL. Any thread, also during training. Since 1.1.
+ */
+lenet_status lenet_clone_with_classes(const struct lenet_model *model,
+                                      uint32_t classes,
+                                      struct lenet_model **copy);
+
+/**
  * Frees a model.
  *
  * @param model  The model, NULL for nothing. No other call may be using it, nor use it afterwards.
@@ -865,6 +888,54 @@ lenet_status lenet_train_batch_u8(struct lenet_model *model,
                                   float *loss);
 
 /**
+ * Makes one optimizer step on a batch in which images count differently: the loss is the sum of
+ * weight * loss over the images, divided by the sum of the weights. For classes of which there are few
+ * images, say (the weight of an image the inverse of its class's share of the data), or for labels that
+ * are less sure. Only the weights' proportions matter: equal ones, whatever they are, give what
+ * lenet_train_batch() gives, bit for bit.
+ *
+ * @param model    The model; unchanged if the call fails.
+ * @param images   n * height * width floats, row-major, in [0, 1].
+ * @param labels   n labels, each below the model's number of classes.
+ * @param weights  n floats, finite and at least 0, of which one is above 0. An image of weight 0
+ *                 contributes nothing, but its pixels must be finite and its label a class.
+ * @param n        Images of the batch, at least 1.
+ * @param loss     [out] The weighted mean of softmax cross-entropy before the step, in nats; may be
+ *                 NULL.
+ * @return LENET_OK, LENET_ERROR_NULL_POINTER, LENET_ERROR_INVALID_ARGUMENT (n, a weight below 0, all
+ *         weights 0), LENET_ERROR_LABEL_OUT_OF_RANGE, LENET_ERROR_NON_FINITE (a pixel, a weight),
+ *         LENET_ERROR_DIVERGED, LENET_ERROR_BUSY, LENET_ERROR_FORKED, LENET_ERROR_OUT_OF_MEMORY or
+ *         LENET_ERROR_INTERNAL. Any thread; waits while another one is changing the model.
+ *         Since 1.1.
+ */
+lenet_status lenet_train_batch_weighted(struct lenet_model *model,
+                                        const float *images,
+                                        const uint8_t *labels,
+                                        const float *weights,
+                                        size_t n,
+                                        float *loss);
+
+/**
+ * Makes one optimizer step on a batch of bytes, each standing for byte / 255, in which images count
+ * differently.
+ *
+ * @param model    The model; unchanged if the call fails.
+ * @param images   n * height * width bytes, row-major.
+ * @param labels   n labels, each below the model's number of classes.
+ * @param weights  As for lenet_train_batch_weighted().
+ * @param n        Images of the batch, at least 1.
+ * @param loss     [out] As for lenet_train_batch_weighted(); may be NULL.
+ * @return As lenet_train_batch_weighted(). Any thread; waits while another one is changing the model.
+ *         Since 1.1.
+ */
+lenet_status lenet_train_batch_weighted_u8(struct lenet_model *model,
+                                           const uint8_t *images,
+                                           const uint8_t *labels,
+                                           const float *weights,
+                                           size_t n,
+                                           float *loss);
+
+/**
  * Trains for a number of epochs, each over the whole dataset in an order of its own that follows
  * from the model's seed. Steps that were completed are kept, whatever the call returns.
  *
@@ -905,15 +976,19 @@ lenet_status lenet_fit(struct lenet_model *model,
 lenet_status lenet_fit_options_init(struct lenet_fit_options *options, size_t size, int32_t preset);
 
 /**
- * Changes the learning rate for the steps to come.
+ * Changes the learning rate for the steps to come. Of the calls that change a model it is the only one
+ * that the model's own progress function may make: the next step has the new rate, as if the fit had
+ * been cancelled there, the rate set, and the fit gone on with. That is how to have a schedule of one's
+ * own.
  *
  * @param model          The model.
  * @param learning_rate  Finite, at least 0.
- * @return LENET_OK, LENET_ERROR_NULL_POINTER, LENET_ERROR_INVALID_ARGUMENT (learning_rate),
- *         LENET_ERROR_BUSY or LENET_ERROR_INTERNAL. Any thread; waits while another one is changing
- *         the model. Since 1.0.
+ * @return LENET_OK, LENET_ERROR_NULL_POINTER, LENET_ERROR_INVALID_ARGUMENT (learning_rate) or
+ *         LENET_ERROR_INTERNAL. Any thread; waits while another one is changing the model. Since 1.0;
+ *         from inside a progress function since 1.1.
  */
-lenet_status lenet_set_learning_rate(struct lenet_model *model, double learning_rate);
+lenet_status lenet_set_learning_rate(struct lenet_model *model,
+                                     double learning_rate);
 
 /**
  * Classifies images.
@@ -967,6 +1042,53 @@ lenet_status lenet_logits(const struct lenet_model *model,
                           const float *images,
                           size_t n,
                           float *logits);
+
+/**
+ * The network's outputs before softmax, of images of bytes, each standing for byte / 255.
+ *
+ * @param model   The model.
+ * @param images  n * height * width bytes, row-major.
+ * @param n       Number of images, at least 1.
+ * @param logits  [out] As for lenet_logits().
+ * @return As lenet_logits(). Any thread, also during training. Since 1.1.
+ */
+lenet_status lenet_logits_u8(const struct lenet_model *model,
+                             const uint8_t *images,
+                             size_t n,
+                             float *logits);
+
+/**
+ * What the last layer, fc3, sees of images: the activations after fc2. fc3.weight times them, plus
+ * fc3.bias, are the logits. To compare, search or cluster images by, or to train something of one's own
+ * on.
+ *
+ * @param model     The model.
+ * @param images    n * height * width floats, row-major, in [0, 1].
+ * @param n         Number of images, at least 1.
+ * @param features  [out] n * 84 floats, row-major.
+ * @return LENET_OK, LENET_ERROR_NULL_POINTER, LENET_ERROR_INVALID_ARGUMENT (n),
+ *         LENET_ERROR_NON_FINITE (a pixel), LENET_ERROR_DIVERGED (a feature left the range of
+ *         float), LENET_ERROR_FORKED, LENET_ERROR_OUT_OF_MEMORY or LENET_ERROR_INTERNAL. Any
+ *         thread, also during training. Since 1.1.
+ */
+lenet_status lenet_features(const struct lenet_model *model,
+                            const float *images,
+                            size_t n,
+                            float *features);
+
+/**
+ * What the last layer sees of images of bytes, each standing for byte / 255.
+ *
+ * @param model     The model.
+ * @param images    n * height * width bytes, row-major.
+ * @param n         Number of images, at least 1.
+ * @param features  [out] As for lenet_features().
+ * @return As lenet_features(). Any thread, also during training. Since 1.1.
+ */
+lenet_status lenet_features_u8(const struct lenet_model *model,
+                               const uint8_t *images,
+                               size_t n,
+                               float *features);
 
 /**
  * Measures loss and accuracy on a dataset.
@@ -1094,6 +1216,26 @@ lenet_status lenet_compute_gradients(const struct lenet_model *model,
                                      float *gradients,
                                      size_t length,
                                      float *loss);
+
+/**
+ * Computes loss and gradient of a batch of bytes, each standing for byte / 255, and changes nothing.
+ *
+ * @param model      The model.
+ * @param images     n * height * width bytes, row-major.
+ * @param labels     n labels, each below the model's number of classes.
+ * @param n          Images of the batch, at least 1.
+ * @param gradients  [out] As for lenet_compute_gradients().
+ * @param length     Floats that gradients has room for.
+ * @param loss       [out] As for lenet_compute_gradients(); may be NULL.
+ * @return As lenet_compute_gradients(). Any thread, also during training. Since 1.1.
+ */
+lenet_status lenet_compute_gradients_u8(const struct lenet_model *model,
+                                        const uint8_t *images,
+                                        const uint8_t *labels,
+                                        size_t n,
+                                        float *gradients,
+                                        size_t length,
+                                        float *loss);
 
 /**
  * Makes one optimizer step with a gradient that the caller brings.

@@ -36,6 +36,24 @@ pub const FC2_FEATURES: usize = 84;
 /// Padding of the first convolution unless another one is asked for: d2l's. LeNet-5 has none.
 pub const DEFAULT_PADDING: u32 = 2;
 
+/// What the network gives of an image to callers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outputs {
+    /// What `fc3` sees: the activations after `fc2`.
+    Features,
+    /// What `fc3` gives.
+    Logits,
+}
+
+impl Outputs {
+    pub fn name(self) -> &'static str {
+        match self {
+            Outputs::Features => "features",
+            Outputs::Logits => "logits",
+        }
+    }
+}
+
 /// A LeNet that can be built: every value of this type has been checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Architecture {
@@ -108,17 +126,18 @@ impl Architecture {
                 )));
             }
         }
+        let padding = DEFAULT_PADDING as usize;
+        let (height, width) = (height as usize, width as usize);
+        Architecture { height, width, classes: 0, activation, pooling, padding }
+            .with_classes(classes)
+    }
+
+    /// The same with another number of classes.
+    pub fn with_classes(self, classes: u32) -> Result<Self> {
         if !(2..=256).contains(&classes) {
             return Err(Error::invalid(format!("classes is {classes}; it must be from 2 to 256")));
         }
-        Ok(Architecture {
-            height: height as usize,
-            width: width as usize,
-            classes: classes as usize,
-            activation,
-            pooling,
-            padding: DEFAULT_PADDING as usize,
-        })
+        Ok(Architecture { classes: classes as usize, ..self })
     }
 
     /// The same with other padding of the first convolution.
@@ -168,6 +187,14 @@ impl Architecture {
     /// leaves of half of the first one's.
     pub fn pooled2_size(&self) -> [usize; 2] {
         self.conv1_size().map(|size| (size / POOL - (KERNEL - 1)) / POOL)
+    }
+
+    /// Numbers that an image gets.
+    pub fn outputs(&self, outputs: Outputs) -> usize {
+        match outputs {
+            Outputs::Features => FC2_FEATURES,
+            Outputs::Logits => self.classes,
+        }
     }
 
     /// Inputs of `fc1`: (16, height, width) after the second pooling, flattened.

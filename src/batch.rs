@@ -83,6 +83,20 @@ impl<'a> Targets<'a> {
         Targets { labels: &self.labels[range], weights }
     }
 
+    /// Refuses weights that no mean can be made with.
+    pub fn check_weights(&self) -> Result<()> {
+        let Some(weights) = self.weights else { return Ok(()) };
+        check_finite("weights", weights)?;
+        if let Some(i) = weights.iter().position(|&weight| weight < 0.0) {
+            let message = format!("weights[{i}] is {}; a weight must be at least 0", weights[i]);
+            return Err(Error::invalid(message));
+        }
+        if weights.iter().all(|&weight| weight == 0.0) {
+            return Err(Error::invalid("all weights are 0; there is no mean loss of such a batch"));
+        }
+        Ok(())
+    }
+
     /// What the images have of the batch's loss; None: all the same. Equal weights, whatever they are, are as none, so
     /// that nothing is rounded otherwise.
     pub fn shares(&self) -> Option<Shares<'a>> {
@@ -240,6 +254,14 @@ fn first_beyond(values: &[f32], largest: f32) -> Option<usize> {
     let block = values.chunks(BLOCK).position(bad)?;
     let beyond = values[block * BLOCK..].iter().position(|x| !within(x))?;
     Some(block * BLOCK + beyond)
+}
+
+/// Refuses values that are not finite, by index.
+pub fn check_finite(name: &str, values: &[f32]) -> Result<()> {
+    match first_not_finite(values) {
+        None => Ok(()),
+        Some(i) => Err(Error::new(Code::NonFinite, format!("{name}[{i}] is {}", values[i]))),
+    }
 }
 
 /// Index of the largest logit, the first one among equals.

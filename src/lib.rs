@@ -19,6 +19,7 @@
 //! | `fit` | epochs, shuffling, progress, cancellation, evaluation |
 //! | `augment` | how images are seen in training, drawn at random |
 //! | `model` | the handle: published state, one training step |
+//! | `options` | what a model is made with |
 //! | `prediction` | from logits to probabilities, a class, a loss |
 //! | `dataset` | labelled images in memory |
 //! | `engine` | how a batch is computed: fused for CPUs, candle's operations for the rest |
@@ -74,6 +75,7 @@ mod idx;
 mod model;
 mod network;
 mod optimizer;
+mod options;
 mod parameters;
 mod plugin;
 mod plugin_abi;

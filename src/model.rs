@@ -5,60 +5,24 @@
 //! of the C API never wait for training, and a step that fails leaves nothing to undo.
 
 use crate::allocation::resize;
-use crate::architecture::Architecture;
-use crate::batch::{Images, Normalization, Pixels, Seen, Targets, chunks, first_not_finite};
+use crate::architecture::{Architecture, Outputs};
+use crate::batch::{Images, Pixels, Seen, Targets, check_finite, chunks, first_not_finite};
 use crate::calibration::Calibration;
 use crate::engine::{self, DeviceChoice, Engine};
 use crate::error::{Code, Error, Result};
 use crate::failpoint;
 use crate::free_list::FreeList;
 use crate::host::{Lock, Published};
-use crate::optimizer::{MAX_COUNT, Optimizer, Step};
-use crate::parameters::{Weights, xavier};
+use crate::optimizer::{MAX_COUNT, Step};
+pub use crate::options::Options;
+use crate::parameters::{Weights, with_classes, xavier};
 use crate::prediction;
 use crate::run::Run;
 use crate::turn::{Turn, TurnGuard};
 use crate::values::Values;
 use crate::view::View;
+use std::ops::Range;
 use std::sync::Arc;
-
-/// What a model is made with; nothing of it changes later but the learning rate in `State`.
-#[derive(Clone, Debug)]
-pub struct Options {
-    pub architecture: Architecture,
-    pub device: DeviceChoice,
-    pub device_index: i32,
-    /// 0: as many as this process may use.
-    pub num_threads: u32,
-    pub optimizer: Optimizer,
-    pub learning_rate: f64,
-    pub seed: u64,
-    pub normalization: Normalization,
-    /// Whether predictions are the mean over an image and its mirror image.
-    pub mirror: bool,
-}
-
-impl Options {
-    /// Refuses, by field, what no training could use.
-    pub fn check(&self) -> Result<()> {
-        let Normalization { mean, std } = self.normalization;
-        let Optimizer { momentum, weight_decay, .. } = self.optimizer;
-        let is_float = |value: f64| (value as f32).is_finite();
-        let fields = [
-            ("learning_rate", self.learning_rate, self.learning_rate >= 0.0, "at least 0"),
-            ("momentum", momentum, (0.0..1.0).contains(&momentum), "at least 0 and below 1"),
-            ("weight_decay", weight_decay, weight_decay >= 0.0, "at least 0"),
-            ("input_mean", mean, is_float(mean), "a float"),
-            ("input_std", std, is_float(std) && std as f32 > 0.0, "a float above 0"),
-        ];
-        for (name, value, in_range, range) in fields {
-            if !value.is_finite() || !in_range {
-                return Err(Error::invalid(format!("{name} is {value:?}; it must be {range}")));
-            }
-        }
-        Ok(())
-    }
-}
 
 /// Where `fit` stands in its data, so that an interrupted epoch can be finished later.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,7 +66,7 @@ pub struct Model {
     engine: Box<dyn Engine>,
     published: Published<State>,
     turn: Turn,
-    logits: FreeList<Vec<f32>>,
+    outputs: FreeList<Vec<f32>>,
     /// What training writes in: the state before the published one, if no reader has it any more,
     /// and a gradient.
     spare: Lock<Option<Arc<State>>>,
@@ -151,13 +115,32 @@ impl Model {
         Ok(Model::assemble(options, engine, State { weights, ..State::clone(&state) }))
     }
 
+    /// A second model whose last layer has so many classes: what both have is the same, optimizer state included, and
+    /// what is new is what a new model with so many classes begins with. An interrupted epoch is not gone on with,
+    /// and the copy is not calibrated: both were for other classes.
+    pub fn clone_with_classes(&self, classes: u32) -> Result<Self> {
+        let state = self.state();
+        let architecture = self.architecture().with_classes(classes)?;
+        let (rows, seed) = (state.weights.values().rows()?, self.options.seed);
+        let mut rows = with_classes(&rows, self.architecture(), architecture, seed);
+        let beginning = Beginning {
+            parameters: rows.remove(0),
+            averages: Some(rows),
+            step: state.step,
+            epoch: Epoch { index: state.epoch.index, ..Epoch::default() },
+            calibration: Calibration::default(),
+        };
+        let learning_rate = state.learning_rate;
+        Model::begin(Options { architecture, learning_rate, ..self.options.clone() }, beginning)
+    }
+
     fn assemble(options: Options, engine: Box<dyn Engine>, state: State) -> Self {
         Model {
             options,
             engine,
             published: Published::new(Arc::new(state)),
             turn: Turn::default(),
-            logits: FreeList::default(),
+            outputs: FreeList::default(),
             spare: Lock::default(),
             gradients: FreeList::default(),
             results: FreeList::default(),
@@ -187,6 +170,16 @@ impl Model {
         previous
     }
 
+    /// For the steps to come. Whoever has the turn and is here is in a progress function, between two steps, and the
+    /// next one begins with the state that is then published; so it is as if the training had stopped, been given this
+    /// rate and gone on.
+    pub fn set_learning_rate(&self, learning_rate: f64) -> Result<()> {
+        let _turn = if self.turn.is_mine() { None } else { Some(self.turn.take()?) };
+        Options { learning_rate, ..self.options.clone() }.check()?;
+        self.publish(Arc::new(State { learning_rate, ..State::clone(&self.state()) }));
+        Ok(())
+    }
+
     /// Takes the turn to change this model; waits while another thread has it.
     pub fn train(&self) -> Result<Training<'_>> {
         Ok(Training { _turn: self.turn.take()?, model: self })
@@ -196,7 +189,7 @@ impl Model {
     pub fn predict(&self, pixels: Pixels, mut each: impl FnMut(usize, u8, &[f32])) -> Result<()> {
         let (state, images) = (self.state(), self.images(pixels));
         let n = images.count();
-        let mut logits = self.logits.take().unwrap_or_default();
+        let mut logits = self.outputs.take().unwrap_or_default();
         self.write_rows(&state, &images, 0..n, &mut logits)?;
         failpoint::point();
         let rows = prediction::rows(&mut logits, n, self.architecture().classes());
@@ -204,20 +197,24 @@ impl Model {
             let class = rows.classify(state.calibration.temperature) as u8;
             each(i, class, rows.own);
         }
-        self.logits.give_back(logits);
+        self.outputs.give_back(logits);
         Ok(())
     }
 
-    /// Gives `then` the state that they are computed in, and the logits (n, classes), all finite.
-    pub fn with_logits(&self, pixels: Pixels, then: impl FnOnce(&State, &mut [f32])) -> Result<()> {
-        let state = self.state();
+    /// Gives `then` these outputs of each image, all finite.
+    pub fn with_outputs(
+        &self,
+        pixels: Pixels,
+        outputs: Outputs,
+        then: impl FnOnce(&[f32]),
+    ) -> Result<()> {
         let images = self.images(pixels);
-        let mut logits = self.logits.take().unwrap_or_default();
-        resize(&mut logits, images.count() * self.architecture().classes())?;
-        self.write_logits(&state, &images, 0, &mut logits)?;
+        let mut out = self.outputs.take().unwrap_or_default();
+        resize(&mut out, images.count() * self.architecture().outputs(outputs))?;
+        self.write_outputs(&self.state(), &images, 0, outputs, &mut out)?;
         failpoint::point();
-        then(&state, &mut logits);
-        self.logits.give_back(logits);
+        then(&out);
+        self.outputs.give_back(out);
         Ok(())
     }
 
@@ -227,7 +224,7 @@ impl Model {
         &self,
         state: &State,
         images: &Images,
-        range: std::ops::Range<usize>,
+        range: Range<usize>,
         out: &mut Vec<f32>,
     ) -> Result<()> {
         static MIRRORED: [View; 1024] = [View::MIRRORED; 1024];
@@ -236,36 +233,36 @@ impl Model {
         let length = images.count() * classes;
         resize(out, if self.options.mirror { 2 * length } else { length })?;
         let (own, mirrored) = out.split_at_mut(length);
-        self.write_logits(state, &images, first, own)?;
+        self.write_outputs(state, &images, first, Outputs::Logits, own)?;
         let parts = chunks(0..images.count(), MIRRORED.len());
         for (part, out) in parts.zip(mirrored.chunks_mut(MIRRORED.len() * classes)) {
             let views = Some(&MIRRORED[..part.len()]);
             let first = first + part.start;
-            self.write_logits(state, &Images { views, ..images.part(part) }, first, out)?;
+            let images = Images { views, ..images.part(part) };
+            self.write_outputs(state, &images, first, Outputs::Logits, out)?;
         }
         Ok(())
     }
 
-    /// Writes the logits of images in `state`; what is not finite is refused, by the images' number counted from
+    /// Writes these outputs of images in `state`; what is not finite is refused, by the images' number counted from
     /// `first`.
-    fn write_logits(
+    fn write_outputs(
         &self,
         state: &State,
         images: &Images,
         first: usize,
+        outputs: Outputs,
         out: &mut [f32],
     ) -> Result<()> {
-        self.engine.logits(&state.weights, images, 0..images.count(), out)?;
-        match first_not_finite(out) {
-            None => Ok(()),
-            Some(at) => Err(Error::new(
-                Code::Diverged,
-                format!(
-                    "the logits of images[{}] are not finite: its pixels or the model's parameters are too large",
-                    first + at / self.architecture().classes()
-                ),
-            )),
-        }
+        self.engine.outputs(&state.weights, images, 0..images.count(), outputs, out)?;
+        let Some(at) = first_not_finite(out) else { return Ok(()) };
+        let (what, image) = (outputs.name(), first + at / self.architecture().outputs(outputs));
+        Err(Error::new(
+            Code::Diverged,
+            format!(
+                "the {what} of images[{image}] are not finite: its pixels or the model's parameters are too large"
+            ),
+        ))
     }
 
     pub fn compute_gradients(&self, pixels: Pixels, labels: &[u8]) -> Result<HostGradient> {
@@ -333,7 +330,7 @@ impl Training<'_> {
     /// One step on a batch.
     pub fn step(&mut self, pixels: Pixels, targets: &Targets) -> Result<StepResult> {
         self.model.check_labels("labels", targets.labels)?;
-        targets.weights.map_or(Ok(()), check_weights)?;
+        targets.check_weights()?;
         let images = self.model.images(pixels);
         let (n, epoch) = (targets.labels.len(), self.model.state().epoch);
         let mut result = StepResult { loss: f32::NAN, correct: 0 };
@@ -405,12 +402,6 @@ impl Training<'_> {
         Ok(())
     }
 
-    pub fn set_learning_rate(&mut self, learning_rate: f64) -> Result<()> {
-        Options { learning_rate, ..self.model.options() }.check()?;
-        self.model.publish(Arc::new(State { learning_rate, ..State::clone(&self.model.state()) }));
-        Ok(())
-    }
-
     pub fn set_calibration(&mut self, calibration: Calibration) {
         self.model.publish(Arc::new(State { calibration, ..State::clone(&self.model.state()) }));
     }
@@ -475,29 +466,6 @@ fn check_finite_step(what: &str, loss: f32, results_finite: bool) -> Result<()> 
     ))
 }
 
-/// Refuses values that are not finite, by index.
-pub fn check_finite(name: &str, values: &[f32]) -> Result<()> {
-    match first_not_finite(values) {
-        None => Ok(()),
-        Some(i) => Err(Error::new(Code::NonFinite, format!("{name}[{i}] is {}", values[i]))),
-    }
-}
-
-/// Refuses weights of images that no mean can be made with.
-fn check_weights(weights: &[f32]) -> Result<()> {
-    check_finite("weights", weights)?;
-    if let Some(i) = weights.iter().position(|&weight| weight < 0.0) {
-        return Err(Error::invalid(format!(
-            "weights[{i}] is {}; a weight must be at least 0",
-            weights[i]
-        )));
-    }
-    if weights.iter().all(|&weight| weight == 0.0) {
-        return Err(Error::invalid("all weights are 0; there is no mean loss of such a batch"));
-    }
-    Ok(())
-}
-
 fn open(options: Options) -> Result<(Options, Box<dyn Engine>)> {
     let (engine, device) = engine::open(
         options.device,
@@ -515,8 +483,8 @@ fn open(options: Options) -> Result<(Options, Box<dyn Engine>)> {
 mod tests {
     use super::*;
     use crate::architecture::{Activation, Pooling};
-    use crate::batch::Seen;
-    use crate::optimizer::Rule;
+    use crate::batch::{Normalization, Seen};
+    use crate::optimizer::{Optimizer, Rule};
     use candle_core::Device;
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -528,11 +496,12 @@ mod tests {
             Values::on(&Device::Cpu, rows)
         }
 
-        fn logits(
+        fn outputs(
             &self,
             _: &Weights,
             _: &Images,
-            _: std::ops::Range<usize>,
+            _: Range<usize>,
+            _: Outputs,
             out: &mut [f32],
         ) -> Result<()> {
             out.fill(0.0);

@@ -7,13 +7,18 @@
 //! its ReLU has slope 1 at 0, and its max pooling scales the gradient by the share of maxima in the
 //! window, 1/4 for a single one.
 
-use crate::architecture::{Activation, POOL, Pooling};
+use crate::architecture::{Activation, Outputs, POOL, Pooling};
 use crate::parameters::{LayerParameters, Parameters};
 use candle_core::{D, Result, Tensor};
 use candle_nn::ops::{log_softmax, sigmoid};
 
 /// The logits (N, classes) of normalised images (N, 1, height, width).
 pub fn logits(parameters: &Parameters, images: &Tensor) -> Result<Tensor> {
+    outputs(parameters, images, Outputs::Logits)
+}
+
+/// The features (N, 84) or the logits of images.
+pub fn outputs(parameters: &Parameters, images: &Tensor, outputs: Outputs) -> Result<Tensor> {
     let architecture = parameters.architecture();
     let activation = |x: &Tensor| match architecture.activation() {
         Activation::Sigmoid => sigmoid(x),
@@ -33,7 +38,10 @@ pub fn logits(parameters: &Parameters, images: &Tensor) -> Result<Tensor> {
     let x = x.flatten_from(1)?; // (N, 400)
     let x = activation(&linear(&x, &fc1)?)?; // (N, 120)
     let x = activation(&linear(&x, &fc2)?)?; // (N, 84)
-    linear(&x, &fc3) // (N, classes)
+    match outputs {
+        Outputs::Features => Ok(x),
+        Outputs::Logits => linear(&x, &fc3), // (N, classes)
+    }
 }
 
 /// Softmax cross-entropy of logits (N, classes) and labels (N) of u32, each image's times its share (N) if there are

@@ -74,6 +74,26 @@ pub fn xavier(architecture: Architecture, seed: u64) -> Vec<f32> {
     flat
 }
 
+/// Parameters and their averages for a network that differs in its classes alone: what the last layer has in both
+/// stays, and the rest is as it would be at first.
+pub fn with_classes(
+    rows: &[Vec<f32>],
+    there: Architecture,
+    here: Architecture,
+    seed: u64,
+) -> Vec<Vec<f32>> {
+    let zeros = vec![0.0; here.parameter_count()];
+    let mut resized = vec![zeros; rows.len()];
+    resized[0] = xavier(here, seed);
+    for (old, new) in rows.iter().zip(&mut resized) {
+        for (there, here) in there.parameters().iter().zip(here.parameters()) {
+            let both = there.len().min(here.len()); // classes are the first axis
+            new[here.offset..][..both].copy_from_slice(&old[there.offset..][..both]);
+        }
+    }
+    resized
+}
+
 /// The parameters as candle's autograd takes them: one variable, so that it gives one gradient.
 #[derive(Debug)]
 pub struct Parameters {

@@ -3,7 +3,7 @@
 
 #![allow(unsafe_code)]
 
-use crate::architecture::Architecture;
+use crate::architecture::{Architecture, Outputs};
 use crate::batch::{Images, Normalization, Seen, Targets};
 use crate::engine::{CandleEngine, Engine};
 use crate::error::Result;
@@ -12,7 +12,7 @@ use crate::optimizer::Step;
 use crate::parameters::Weights;
 use crate::plugin_abi::{
     Batch, Failure, Handle, RanThere, RunThere, SeenThere, Settings, Status, StepThere, Table,
-    TargetsThere, VERSION,
+    TargetsThere, VERSION, numbered_outputs,
 };
 use crate::run::{Ran, Run};
 use crate::values::Values;
@@ -43,7 +43,7 @@ const fn table<D: Devices>() -> Table {
         upload,
         download,
         free,
-        logits,
+        outputs,
         gradient,
         step,
         train,
@@ -76,14 +76,15 @@ impl Engine for Several {
         self.0.upload(rows)
     }
 
-    fn logits(
+    fn outputs(
         &self,
         weights: &Weights,
         images: &Images,
         range: Range<usize>,
+        outputs: Outputs,
         out: &mut [f32],
     ) -> Result<()> {
-        self.0.logits(weights, images, range, out)
+        self.0.outputs(weights, images, range, outputs, out)
     }
 
     fn gradient(
@@ -257,11 +258,12 @@ unsafe extern "C" fn free(_: Handle, values: Handle) {
     unsafe { dispose::<Weights>(values) };
 }
 
-unsafe extern "C" fn logits(
+unsafe extern "C" fn outputs(
     engine: Handle,
     weights: Handle,
     batch: *const Batch,
-    logits: *mut f32,
+    outputs: u32,
+    out: *mut f32,
     failure: *mut Failure,
 ) -> Status {
     // SAFETY: see above.
@@ -269,9 +271,9 @@ unsafe extern "C" fn logits(
         answer(failure, || {
             let Served { engine, architecture } = served(engine);
             let images = (*batch).read(architecture.pixels());
-            let n = images.count();
-            let logits = slice::from_raw_parts_mut(logits, n * architecture.classes());
-            engine.logits(values(weights), &images, 0..n, logits)
+            let (n, outputs) = (images.count(), numbered_outputs(outputs)?);
+            let out = slice::from_raw_parts_mut(out, n * architecture.outputs(outputs));
+            engine.outputs(values(weights), &images, 0..n, outputs, out)
         })
     }
 }

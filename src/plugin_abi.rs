@@ -7,7 +7,7 @@
 
 #![allow(unsafe_code)]
 
-use crate::architecture::{Activation, Architecture, Pooling};
+use crate::architecture::{Activation, Architecture, Outputs, Pooling};
 use crate::batch::{Images, Normalization, Order, Pixels, Seen, Targets};
 use crate::error::{Code, Error, Result};
 use crate::optimizer::{Optimizer, Rule, Step};
@@ -59,12 +59,13 @@ pub struct Table {
     ) -> Status,
     /// Frees values.
     pub free: unsafe extern "C" fn(engine: Handle, values: Handle),
-    /// Writes the logits (images, classes).
-    pub logits: unsafe extern "C" fn(
+    /// Writes these outputs, by `outputs_number`, of each image.
+    pub outputs: unsafe extern "C" fn(
         engine: Handle,
         weights: Handle,
         batch: *const Batch,
-        logits: *mut f32,
+        outputs: u32,
+        out: *mut f32,
         failure: *mut Failure,
     ) -> Status,
     /// Writes the gradient of the mean loss into values of one row.
@@ -148,6 +149,7 @@ pub struct Settings {
 const ACTIVATIONS: [Activation; 3] = [Activation::Sigmoid, Activation::Tanh, Activation::Relu];
 const POOLINGS: [Pooling; 2] = [Pooling::Average, Pooling::Max];
 const RULES: [Rule; 2] = [Rule::Sgd, Rule::AdamW];
+const OUTPUTS: [Outputs; 2] = [Outputs::Logits, Outputs::Features];
 
 fn number<T: PartialEq>(of: T, all: &[T]) -> u32 {
     all.iter().position(|one| *one == of).map_or(u32::MAX, |i| i as u32)
@@ -156,6 +158,14 @@ fn number<T: PartialEq>(of: T, all: &[T]) -> u32 {
 fn numbered<T: Copy>(number: u32, all: &[T]) -> Result<T> {
     let defect = || Error::new(Code::Internal, format!("a plugin was given the constant {number}"));
     all.get(number as usize).copied().ok_or_else(defect)
+}
+
+pub fn outputs_number(outputs: Outputs) -> u32 {
+    number(outputs, &OUTPUTS)
+}
+
+pub fn numbered_outputs(number: u32) -> Result<Outputs> {
+    numbered(number, &OUTPUTS)
 }
 
 impl Settings {

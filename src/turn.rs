@@ -50,6 +50,11 @@ impl Turn {
         Ok(guard)
     }
 
+    /// Whether this thread has it: it is inside a progress callback.
+    pub fn is_mine(&self) -> bool {
+        self.holder.load(Ordering::Relaxed) == this_thread()
+    }
+
     /// Else who has it.
     fn take_from(&self, holder: u64, me: u64) -> Result<(), u64> {
         let (acquire, relaxed) = (Ordering::Acquire, Ordering::Relaxed);

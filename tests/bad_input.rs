@@ -43,7 +43,9 @@ struct Args {
     images: Vec<f32>,
     bytes: Vec<u8>,
     labels: Vec<u8>,
+    weights: Vec<f32>,
     n: usize,
+    classes: u32,
     parameters: Vec<f32>,
     length: usize,
     file: Vec<u8>,
@@ -171,7 +173,9 @@ impl Args {
             images: data.floats(),
             bytes: data.images,
             labels: data.labels,
+            weights: (0..N).map(|i| i as f32).collect(),
             n: N,
+            classes: 5,
             parameters,
             length,
             file_length: file.len(),
@@ -328,6 +332,10 @@ const CALLS: &[(&str, Call)] = &[
         let copy = a.out("copy", 1);
         free_made(lenet_clone(a.pass("model", a.model), copy), copy)
     }),
+    ("lenet_clone_with_classes", |a| unsafe {
+        let copy = a.out("copy", 1);
+        free_made(lenet_clone_with_classes(a.pass("model", a.model), a.classes, copy), copy)
+    }),
     ("lenet_free", |_| {
         unsafe { lenet_free(null_mut()) };
         LENET_OK
@@ -415,6 +423,26 @@ const CALLS: &[(&str, Call)] = &[
             a.out("loss", 1),
         )
     }),
+    ("lenet_train_batch_weighted", |a| unsafe {
+        lenet_train_batch_weighted(
+            a.pass_mut("model", a.model),
+            a.pass("images", a.images.as_ptr()),
+            a.pass("labels", a.labels.as_ptr()),
+            a.pass("weights", a.weights.as_ptr()),
+            a.n,
+            a.out("loss", 1),
+        )
+    }),
+    ("lenet_train_batch_weighted_u8", |a| unsafe {
+        lenet_train_batch_weighted_u8(
+            a.pass_mut("model", a.model),
+            a.pass("images", a.bytes.as_ptr()),
+            a.pass("labels", a.labels.as_ptr()),
+            a.pass("weights", a.weights.as_ptr()),
+            a.n,
+            a.out("loss", 1),
+        )
+    }),
     ("lenet_fit", |a| unsafe {
         let options = a.fit_options();
         let progress: lenet_progress_fn = if a.null == "progress" { None } else { Some(go_on) };
@@ -448,6 +476,18 @@ const CALLS: &[(&str, Call)] = &[
         let images = a.pass("images", a.images.as_ptr());
         lenet_logits(a.pass("model", a.model), images, a.n, a.out("logits", N * CLASSES))
     }),
+    ("lenet_logits_u8", |a| unsafe {
+        let images = a.pass("images", a.bytes.as_ptr());
+        lenet_logits_u8(a.pass("model", a.model), images, a.n, a.out("logits", N * CLASSES))
+    }),
+    ("lenet_features", |a| unsafe {
+        let images = a.pass("images", a.images.as_ptr());
+        lenet_features(a.pass("model", a.model), images, a.n, a.out("features", N * 84))
+    }),
+    ("lenet_features_u8", |a| unsafe {
+        let images = a.pass("images", a.bytes.as_ptr());
+        lenet_features_u8(a.pass("model", a.model), images, a.n, a.out("features", N * 84))
+    }),
     ("lenet_evaluate", |a| unsafe {
         let metrics = a.sized("metrics", &[]);
         let confusion = a.out("confusion", CLASSES * CLASSES);
@@ -478,6 +518,17 @@ const CALLS: &[(&str, Call)] = &[
         lenet_compute_gradients(
             a.pass("model", a.model),
             a.pass("images", a.images.as_ptr()),
+            a.pass("labels", a.labels.as_ptr()),
+            a.n,
+            a.out("gradients", a.length.min(a.parameters.len())),
+            a.length,
+            a.out("loss", 1),
+        )
+    }),
+    ("lenet_compute_gradients_u8", |a| unsafe {
+        lenet_compute_gradients_u8(
+            a.pass("model", a.model),
+            a.pass("images", a.bytes.as_ptr()),
             a.pass("labels", a.labels.as_ptr()),
             a.n,
             a.out("gradients", a.length.min(a.parameters.len())),
@@ -572,11 +623,32 @@ macro_rules! wrong {
     };
 }
 
-const TRAINING: [&str; 3] =
-    ["lenet_train_batch", "lenet_train_batch_u8", "lenet_compute_gradients"];
-const FLOAT_IMAGES: [&str; 4] =
-    ["lenet_train_batch", "lenet_predict", "lenet_logits", "lenet_compute_gradients"];
-const BYTE_IMAGES: [&str; 2] = ["lenet_train_batch_u8", "lenet_predict_u8"];
+const WEIGHTED: [&str; 2] = ["lenet_train_batch_weighted", "lenet_train_batch_weighted_u8"];
+const TRAINING: [&str; 6] = [
+    "lenet_train_batch",
+    "lenet_train_batch_u8",
+    "lenet_train_batch_weighted",
+    "lenet_train_batch_weighted_u8",
+    "lenet_compute_gradients",
+    "lenet_compute_gradients_u8",
+];
+const FLOAT_IMAGES: [&str; 6] = [
+    "lenet_train_batch",
+    "lenet_train_batch_weighted",
+    "lenet_predict",
+    "lenet_logits",
+    "lenet_features",
+    "lenet_compute_gradients",
+];
+const BYTE_IMAGES: [&str; 6] = [
+    "lenet_train_batch_u8",
+    "lenet_train_batch_weighted_u8",
+    "lenet_predict_u8",
+    "lenet_logits_u8",
+    "lenet_features_u8",
+    "lenet_compute_gradients_u8",
+];
+const GRADIENTS: [&str; 2] = ["lenet_compute_gradients", "lenet_compute_gradients_u8"];
 const OPTIONS_READERS: [&str; 3] = ["lenet_create", "lenet_load", "lenet_load_buffer"];
 
 /// Parameters for which NULL has a meaning.
@@ -588,6 +660,8 @@ const MAY_BE_NULL: &[(&str, &str)] = &[
     ("lenet_dataset_free", "dataset"),
     ("lenet_train_batch", "loss"),
     ("lenet_train_batch_u8", "loss"),
+    ("lenet_train_batch_weighted", "loss"),
+    ("lenet_train_batch_weighted_u8", "loss"),
     ("lenet_fit", "validation"),
     ("lenet_fit", "options"),
     ("lenet_fit", "progress"),
@@ -599,6 +673,7 @@ const MAY_BE_NULL: &[(&str, &str)] = &[
     ("lenet_evaluate", "confusion"),
     ("lenet_calibrate", "result"),
     ("lenet_compute_gradients", "loss"),
+    ("lenet_compute_gradients_u8", "loss"),
 ];
 
 fn table() -> Table {
@@ -631,6 +706,11 @@ fn table() -> Table {
     wrong!(t, "lenet_set_learning_rate", invalid, learning_rate: rates);
     let shares = [f64::NAN, f64::INFINITY, -0.001, 1.001];
     wrong!(t, "lenet_calibrate", invalid, max_error: shares);
+    wrong!(t, "lenet_clone_with_classes", invalid, classes: [0, 1, 257, u32::MAX]);
+    for classes in [2, CLASSES as u32, 256] {
+        let wrong = format!("classes is {classes}, as it may be");
+        t.row("lenet_clone_with_classes", &wrong, move |a| a.classes = classes, LENET_OK, &[]);
+    }
     t
 }
 
@@ -811,6 +891,28 @@ fn image_and_label_rows(t: &mut Table) {
             );
         }
     }
+    for function in WEIGHTED {
+        for weight in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let wrong = format!("weights has {weight}");
+            let words = [&*format!("weights[17] is {weight}")];
+            let spoil = move |a: &mut Args| a.weights[17] = weight;
+            t.row(function, &wrong, spoil, LENET_ERROR_NON_FINITE, &words);
+        }
+        for weight in [-1.0, -1e-40] {
+            let wrong = format!("weights has {weight}");
+            let words = [&*format!("weights[17] is {weight}"), "at least 0"];
+            t.row(function, &wrong, move |a| a.weights[17] = weight, invalid, &words);
+        }
+        let words = ["all weights are 0"];
+        for zero in [0.0, -0.0] {
+            let wrong = format!("weights are all {zero}");
+            t.row(function, &wrong, move |a| a.weights.fill(zero), invalid, &words);
+        }
+        for weight in [f32::MAX, 1e-45] {
+            let wrong = format!("weights has {weight}, as it may");
+            t.row(function, &wrong, move |a| a.weights[17] = weight, LENET_OK, &[]);
+        }
+    }
 }
 
 /// Vectors of parameters and gradients, buffers, the confusion matrix.
@@ -818,9 +920,8 @@ fn length_rows(t: &mut Table) {
     let (invalid, small) = (LENET_ERROR_INVALID_ARGUMENT, LENET_ERROR_BUFFER_TOO_SMALL);
     // 156 + 2,416 of the convolutions, 120 * 64 + 120, 84 * 120 + 84, 3 * 84 + 3.
     const COUNT: usize = 20_791;
-    for (function, name) in
-        [("lenet_get_parameters", "parameters"), ("lenet_compute_gradients", "gradients")]
-    {
+    let outputs = GRADIENTS.map(|function| (function, "gradients"));
+    for (function, name) in outputs.into_iter().chain([("lenet_get_parameters", "parameters")]) {
         for length in [COUNT - 1, 0] {
             let words = [&format!("{name} has room for {length}"), "20791"];
             t.row(function, "length is too small", move |a| a.length = length, small, &words);

@@ -69,6 +69,16 @@ const TRAINING: &[(&str, Call)] = &[
         let (images, labels) = (f.data.images.as_ptr(), f.data.labels.as_ptr());
         unsafe { lenet_train_batch_u8(m.0, images, labels, 20, null_mut()) }
     }),
+    ("lenet_train_batch_weighted", |m, f| {
+        let (images, labels, weights) =
+            (f.floats.as_ptr(), f.data.labels.as_ptr(), f.numbers.as_ptr());
+        unsafe { lenet_train_batch_weighted(m.0, images, labels, weights, 20, null_mut()) }
+    }),
+    ("lenet_train_batch_weighted_u8", |m, f| {
+        let (images, labels, weights) =
+            (f.data.images.as_ptr(), f.data.labels.as_ptr(), f.numbers.as_ptr());
+        unsafe { lenet_train_batch_weighted_u8(m.0, images, labels, weights, 20, null_mut()) }
+    }),
     ("lenet_fit", |m, f| unsafe {
         lenet_fit(m.0, f.dataset.0, f.dataset.0, &fit_options(1, 20), None, null_mut())
     }),
@@ -104,6 +114,12 @@ const READING: &[(&str, Call)] = &[
     ("lenet_clone", |m, _| {
         let mut made = null_mut();
         let status = unsafe { lenet_clone(m.0, &mut made) };
+        unarmed(|| unsafe { lenet_free(made) });
+        status
+    }),
+    ("lenet_clone_with_classes", |m, _| {
+        let mut made = null_mut();
+        let status = unsafe { lenet_clone_with_classes(m.0, 5, &mut made) };
         unarmed(|| unsafe { lenet_free(made) });
         status
     }),
@@ -169,6 +185,18 @@ const READING: &[(&str, Call)] = &[
         let mut out = [0.0; 60];
         unsafe { lenet_logits(m.0, f.floats.as_ptr(), 20, out.as_mut_ptr()) }
     }),
+    ("lenet_logits_u8", |m, f| {
+        let mut out = [0.0; 60];
+        unsafe { lenet_logits_u8(m.0, f.data.images.as_ptr(), 20, out.as_mut_ptr()) }
+    }),
+    ("lenet_features", |m, f| {
+        let mut out = [0.0; 20 * 84];
+        unsafe { lenet_features(m.0, f.floats.as_ptr(), 20, out.as_mut_ptr()) }
+    }),
+    ("lenet_features_u8", |m, f| {
+        let mut out = [0.0; 20 * 84];
+        unsafe { lenet_features_u8(m.0, f.data.images.as_ptr(), 20, out.as_mut_ptr()) }
+    }),
     ("lenet_evaluate", |m, f| {
         let mut metrics: lenet_metrics = unsafe { std::mem::zeroed() };
         metrics.struct_size = size_of::<lenet_metrics>() as u32;
@@ -183,6 +211,12 @@ const READING: &[(&str, Call)] = &[
         let (images, labels) = (f.floats.as_ptr(), f.data.labels.as_ptr());
         let (out, length) = (out.as_mut_ptr(), out.len());
         unsafe { lenet_compute_gradients(m.0, images, labels, 20, out, length, null_mut()) }
+    }),
+    ("lenet_compute_gradients_u8", |m, f| {
+        let mut out = f.numbers.clone();
+        let (images, labels) = (f.data.images.as_ptr(), f.data.labels.as_ptr());
+        let (out, length) = (out.as_mut_ptr(), out.len());
+        unsafe { lenet_compute_gradients_u8(m.0, images, labels, 20, out, length, null_mut()) }
     }),
 ];
 

@@ -136,7 +136,7 @@ fn what_is_no_plugin_is_no_gpu() {
         "static const unsigned table[2] = {77, 0};
          const void *lenet_plugin(void) { return table; }",
     );
-    assert_unavailable(old.path().to_str().unwrap(), &["version 77", "version 2"]);
+    assert_unavailable(old.path().to_str().unwrap(), &["version 77", "version 3"]);
 
     let unresolved =
         folder_with_library("extern int cuInit(int); int f(void) { return cuInit(0); }");
@@ -164,7 +164,7 @@ fn plugin_that(device_count: &str, open: &str) -> tempfile::TempDir {
                int32_t (*device_count)(uint32_t *, struct failure *);
                int32_t (*open_)(uint32_t, const void *, void **, struct failure *);
                void (*rest[8])(void);
-           }} table = {{2, 0, device_count, open_, {{0}}}};
+           }} table = {{3, 0, device_count, open_, {{0}}}};
            int32_t unused(struct failure *failure) {{ return fail(failure, 0, ""); }}
            const void *lenet_plugin(void) {{ return &table; }}"#
     ))

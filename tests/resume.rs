@@ -313,3 +313,68 @@ fn the_number_of_threads_changes_nothing_and_the_seed_does() {
         assert!(one != trained(1, 6));
     }
 }
+
+/// A schedule that a progress function makes is the one that whoever stops after each step would make, over the end
+/// of epochs and for any number of threads.
+#[test]
+fn a_rate_set_from_inside_is_one_set_where_the_fit_stood() {
+    /// The rate after so many events, steps and ends of epochs alike.
+    fn rate(events: u32) -> f64 {
+        0.1 / f64::from(1 + events * events % 7)
+    }
+    struct Schedule {
+        model: *mut lenet_model,
+        events: u32,
+        cancel_at: u32,
+    }
+    unsafe extern "C-unwind" fn follow(_: *const lenet_progress, data: *mut c_void) -> i32 {
+        let schedule = unsafe { &mut *data.cast::<Schedule>() };
+        schedule.events += 1;
+        ok(unsafe { lenet_set_learning_rate(schedule.model, rate(schedule.events)) });
+        i32::from(schedule.events == schedule.cancel_at)
+    }
+    let made = MadeData::new(60, 16, 3);
+    let data = Dataset::new(&made);
+    for options in optimizers() {
+        let fit = |model: &Model, epochs: u32, events: u32, cancel_at: u32| {
+            let mut schedule = Schedule { model: model.0, events, cancel_at };
+            let (fit, to) = (fit_options(epochs, 8), (&raw mut schedule).cast());
+            unsafe { lenet_fit(model.0, data.0, data.0, &fit, Some(follow), to) }
+        };
+        // 8 steps and an end, three times.
+        let whole = [1, 2].map(|num_threads| {
+            let model = Model::create(&lenet_options { num_threads, ..options });
+            ok(fit(&model, 3, 0, 0));
+            assert_eq!(model.options().learning_rate, rate(27));
+            model.bytes()
+        });
+        assert!(whole[0] == whole[1], "threads");
+
+        // Stopped, saved and loaded after every event, the rate set from outside.
+        let mut model = Model::create(&options);
+        for events in 1..=27 {
+            let step_left = events % 9 != 0;
+            if step_left {
+                fit_and_cancel(&model, &data, 1, 1);
+            }
+            ok(unsafe { lenet_set_learning_rate(model.0, rate(events)) });
+            model = Model::from_bytes(&model.bytes());
+        }
+        assert!(model.bytes() == whole[0], "stopped after each step");
+
+        // Stopped from inside at any place, and gone on with.
+        for cancel_at in [1, 5, 8, 9, 10, 20] {
+            let model = Model::create(&options);
+            assert_eq!(fit(&model, 3, 0, cancel_at), LENET_ERROR_CANCELLED);
+            let model = Model::from_bytes(&model.bytes());
+            let (ended, between) = (cancel_at / 9, cancel_at % 9 == 8);
+            // A step that ends an epoch is told before its end is.
+            let events = cancel_at + u32::from(between);
+            if between {
+                ok(unsafe { lenet_set_learning_rate(model.0, rate(events)) });
+            }
+            ok(fit(&model, 3 - ended - u32::from(between), events, 0));
+            assert!(model.bytes() == whole[0], "cancelled at {cancel_at}");
+        }
+    }
+}

@@ -90,7 +90,7 @@ fn calls<'a>(things: &'a Things, folder: &'a Path) -> BTreeMap<&'static str, Cal
     let options = things.model.options();
     let classes = options.classes as usize;
     // One for the outputs of all calls.
-    let numbers = RefCell::new(vec![0f32; count.max(n * classes)]);
+    let numbers = RefCell::new(vec![0f32; count.max(n * classes.max(84))]);
     let numbers = move || numbers.borrow_mut().as_mut_ptr();
     let numbers = std::rc::Rc::new(numbers);
     let path = c_path(&folder.join("model"));
@@ -106,6 +106,7 @@ fn calls<'a>(things: &'a Things, folder: &'a Path) -> BTreeMap<&'static str, Cal
     std::fs::write(folder.join("labels"), idx(&[n as u32], &data.labels)).unwrap();
     let parameters = things.model.parameters();
     let gradient = vec![0f32; count];
+    let weights: Vec<f32> = (0..n).map(|i| i as f32).collect();
     let mut calls = BTreeMap::<&'static str, Call>::new();
     macro_rules! call {
         ($name:ident, $body:expr) => {
@@ -123,6 +124,11 @@ fn calls<'a>(things: &'a Things, folder: &'a Path) -> BTreeMap<&'static str, Cal
     call!(lenet_options_init, || _ = support::preset(LENET_PRESET_MODERN));
     call!(lenet_create, move || drop(Model::create(&options)));
     call!(lenet_clone, || drop(things.model.try_clone()));
+    call!(lenet_clone_with_classes, move || {
+        let mut copy = null_mut();
+        ok(unsafe { lenet_clone_with_classes(model, 256, &mut copy) });
+        drop(Model(copy));
+    });
     call!(lenet_free, || drop(things.model.try_clone()));
     call!(lenet_get_options, || _ = things.model.options());
     call!(lenet_get_layer, move || {
@@ -158,6 +164,15 @@ fn calls<'a>(things: &'a Things, folder: &'a Path) -> BTreeMap<&'static str, Cal
     call!(lenet_train_batch_u8, move || {
         ok(unsafe { lenet_train_batch_u8(model, images, labels, n, loss) });
     });
+    let (weights, weights_u8) = (weights.clone(), weights);
+    call!(lenet_train_batch_weighted, move || {
+        let weights = weights.as_ptr();
+        ok(unsafe { lenet_train_batch_weighted(model, floats, labels, weights, n, loss) });
+    });
+    call!(lenet_train_batch_weighted_u8, move || {
+        let weights = weights_u8.as_ptr();
+        ok(unsafe { lenet_train_batch_weighted_u8(model, images, labels, weights, n, loss) });
+    });
     call!(lenet_fit_options_init, || {
         let size = size_of::<lenet_fit_options>();
         ok(unsafe { lenet_fit_options_init(&mut fit_options(1, 1), size, LENET_PRESET_MODERN) });
@@ -181,6 +196,15 @@ fn calls<'a>(things: &'a Things, folder: &'a Path) -> BTreeMap<&'static str, Cal
     });
     let out = numbers.clone();
     call!(lenet_logits, move || ok(unsafe { lenet_logits(model, floats, n, out()) }));
+    let out = numbers.clone();
+    call!(lenet_logits_u8, move || ok(unsafe { lenet_logits_u8(model, images, n, out()) }));
+    let out = numbers.clone();
+    call!(lenet_features, move || {
+        ok(unsafe { lenet_features(model, floats, n, out()) });
+        ok(unsafe { lenet_features(model, floats, 1, out()) });
+    });
+    let out = numbers.clone();
+    call!(lenet_features_u8, move || ok(unsafe { lenet_features_u8(model, images, n, out()) }));
     call!(lenet_evaluate, move || {
         let struct_size = size_of::<lenet_metrics>() as u32;
         let mut metrics = lenet_metrics { struct_size, ..unsafe { std::mem::zeroed() } };
@@ -204,9 +228,13 @@ fn calls<'a>(things: &'a Things, folder: &'a Path) -> BTreeMap<&'static str, Cal
     call!(lenet_set_parameters, move || {
         ok(unsafe { lenet_set_parameters(model, parameters.as_ptr(), count) });
     });
-    let out = numbers;
+    let out = numbers.clone();
     call!(lenet_compute_gradients, move || {
         ok(unsafe { lenet_compute_gradients(model, floats, labels, n, out(), count, loss) });
+    });
+    let out = numbers;
+    call!(lenet_compute_gradients_u8, move || {
+        ok(unsafe { lenet_compute_gradients_u8(model, images, labels, n, out(), count, loss) });
     });
     call!(lenet_apply_gradients, move || {
         ok(unsafe { lenet_apply_gradients(model, gradient.as_ptr(), count) });

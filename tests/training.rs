@@ -10,7 +10,7 @@ use lenet::ffi::*;
 use std::ffi::{CStr, c_void};
 use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicBool, Ordering};
-use support::{Dataset, MadeData, Model, fit_options, last_error, ok, preset, small};
+use support::{Dataset, MadeData, Model, fit_options, last_error, ok, preset, refused, small};
 
 fn metrics() -> lenet_metrics {
     let struct_size = size_of::<lenet_metrics>() as u32;
@@ -170,9 +170,10 @@ fn progress_counts_from_one_and_validates_at_the_end_of_an_epoch() {
 }
 
 #[test]
-fn a_callback_may_use_its_model_but_not_change_it() {
+fn a_callback_may_use_its_model_and_change_nothing_but_the_rate() {
     struct Inside {
         model: *mut lenet_model,
+        data: *const lenet_dataset,
         images: Vec<u8>,
         calls: u32,
     }
@@ -184,27 +185,43 @@ fn a_callback_may_use_its_model_but_not_change_it() {
         ok(unsafe { lenet_predict_u8(model, images, 1, &mut class, null_mut()) });
         ok(unsafe { lenet_clone(model, &mut copy) });
         unsafe { lenet_free(copy) };
-        for status in
-            [unsafe { lenet_train_batch_u8(model, images, &label, 1, null_mut()) }, unsafe {
-                lenet_set_learning_rate(model, 0.5)
-            }]
-        {
+        let numbers = vec![0f32; unsafe { lenet_parameter_count(model) }];
+        let (flat, length) = (numbers.as_ptr(), numbers.len());
+        for status in [
+            unsafe { lenet_train_batch_u8(model, images, &label, 1, null_mut()) },
+            unsafe { lenet_train_batch_weighted_u8(model, images, &label, &1.0, 1, null_mut()) },
+            unsafe { lenet_set_parameters(model, flat, length) },
+            unsafe { lenet_apply_gradients(model, flat, length) },
+            unsafe { lenet_fit(model, inside.data, null(), null(), None, null_mut()) },
+        ] {
             assert_eq!(status, LENET_ERROR_BUSY);
         }
+        // The one change that is allowed; a rate that makes no sense is none.
+        let rate = 0.5 / f64::from(inside.calls);
+        ok(unsafe { lenet_set_learning_rate(model, rate) });
+        let status = unsafe { lenet_set_learning_rate(model, -1.0) };
+        refused("rate", status, LENET_ERROR_INVALID_ARGUMENT, &["learning_rate is -1.0"]);
+        let mut options = support::preset(LENET_PRESET_CLASSIC);
+        ok(unsafe { lenet_get_options(model, &mut options) });
+        assert_eq!(options.learning_rate, rate);
         i32::from(inside.calls == 2)
     }
     let made = MadeData::new(30, 16, 3);
     let data = Dataset::new(&made);
     let model = Model::create(&small(LENET_PRESET_CLASSIC));
-    let mut state = Inside { model: model.0, images: made.images.clone(), calls: 0 };
+    let images = made.images.clone();
+    let mut state = Inside { model: model.0, data: data.0, images, calls: 0 };
     let (fit, user_data) = (fit_options(5, 10), (&raw mut state).cast());
     let status = unsafe { lenet_fit(model.0, data.0, null(), &fit, Some(inside), user_data) };
     assert_eq!(status, LENET_ERROR_CANCELLED);
     assert!(last_error().contains("step 2 of 3"), "{}", last_error());
     assert_eq!(state.calls, 2);
-    // Afterwards the turn is free again.
-    ok(unsafe { lenet_set_learning_rate(model.0, 0.5) });
-    assert_eq!(model.options().learning_rate, 0.5);
+    // Afterwards the turn is free again, for any thread.
+    assert_eq!(model.options().learning_rate, 0.25);
+    let set = |model: &Model| ok(unsafe { lenet_set_learning_rate(model.0, 0.125) });
+    std::thread::scope(|scope| scope.spawn(|| set(&model)).join().unwrap());
+    assert_eq!(model.options().learning_rate, 0.125);
+    model.train(&made.images, &made.labels);
 }
 
 /// Each prediction made during training is that of one of the steps, bit for bit.

@@ -1,7 +1,7 @@
 //! Named tensors as floats, and what a refusal says of them.
 
+use crate::batch::check_finite;
 use crate::error::{Code, Error, Result};
-use crate::model::check_finite;
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::collections::BTreeSet;

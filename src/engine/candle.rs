@@ -9,7 +9,7 @@
 
 use super::interface::{self, Engine};
 use crate::allocation::resize;
-use crate::architecture::Architecture;
+use crate::architecture::{Architecture, Outputs};
 use crate::batch::{Images, Normalization, Order, Pixels, Seen, Targets, argmax, chunks};
 use crate::error::{Code, Error, Result};
 use crate::host::{Lock, signals};
@@ -113,22 +113,23 @@ impl Engine for CandleEngine {
         Ok(values)
     }
 
-    fn logits(
+    fn outputs(
         &self,
         weights: &Weights,
         images: &Images,
         range: Range<usize>,
+        outputs: Outputs,
         out: &mut [f32],
     ) -> Result<()> {
         let _signals = begin()?;
         let (architecture, parameters) = (weights.architecture(), weights.parameters()?);
         images.check_pixels(range.clone(), architecture.width(), self.normalization)?;
         let size = self.chunk(images.size);
-        let out = out.chunks_mut(size * architecture.classes());
+        let out = out.chunks_mut(size * architecture.outputs(outputs));
         for (chunk, out) in chunks(range, size).zip(out) {
             let images = self.load(architecture, images, chunk)?;
-            let logits = network::logits(&parameters, &images)?;
-            out.copy_from_slice(&logits.flatten_all()?.to_vec1::<f32>()?);
+            let rows = network::outputs(&parameters, &images, outputs)?;
+            out.copy_from_slice(&rows.flatten_all()?.to_vec1::<f32>()?);
         }
         Ok(())
     }

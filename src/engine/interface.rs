@@ -1,5 +1,6 @@
 //! What every engine can do, and what engines have in common.
 
+use crate::architecture::Outputs;
 use crate::batch::{Images, Seen, Targets};
 use crate::error::{Code, Error, Result};
 use crate::optimizer::Step;
@@ -28,12 +29,13 @@ pub trait Engine: Send + Sync {
         Ok(Arc::new(self.copy(weights)?))
     }
 
-    /// Writes the logits of `images[range]`, (range, classes).
-    fn logits(
+    /// Writes these outputs of `images[range]`, row by row.
+    fn outputs(
         &self,
         weights: &Weights,
         images: &Images,
         range: Range<usize>,
+        outputs: Outputs,
         out: &mut [f32],
     ) -> Result<()>;
 

@@ -147,7 +147,7 @@ pub fn open(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::architecture::{Activation, Pooling};
+    use crate::architecture::{Activation, Outputs, Pooling};
     use crate::augment::Augmentation;
     use crate::batch::{Images, Order, Pixels, Targets};
     use crate::parameters::{Weights, xavier};
@@ -210,8 +210,9 @@ mod tests {
         let mut logits = vec![0.0; n * architecture.classes()];
         // In two parts, of which the second does not begin with image 0.
         let (first, second) = logits.split_at_mut(n / 3 * architecture.classes());
-        engine.logits(weights, images, 0..n / 3, first).unwrap();
-        engine.logits(weights, images, n / 3..n, second).unwrap();
+        let of = Outputs::Logits;
+        engine.outputs(weights, images, 0..n / 3, of, first).unwrap();
+        engine.outputs(weights, images, n / 3..n, of, second).unwrap();
         let zeros = vec![0.0; architecture.parameter_count()];
         let gradient = engine.upload(&[&zeros]).unwrap();
         let targets = Targets { labels, weights: None };

@@ -74,6 +74,36 @@ pub unsafe extern "C" fn lenet_clone(
     })
 }
 
+/// Copies a model as of its last whole step with another number of classes, to teach it more of them
+/// than it was made for, or to forget the last ones. Of the last layer, fc3, the rows that both models
+/// have stay, bit for bit, weights, biases and the optimizer's state of them, as do all other layers, the
+/// step count and the options. A new class's row is that of a new model of the same seed with so many
+/// classes, its optimizer state 0. An epoch that a fit has begun is not gone on with: the next fit begins
+/// a new one. The copy is not calibrated.
+///
+/// Before it is trained, the copy says of the old classes what the model says, and of a new one anything.
+/// Train it with images of old and new classes mixed: of new ones alone it forgets the old.
+///
+/// @param model    The model.
+/// @param classes  Classes of the copy, 2 to 256.
+/// @param copy     [out] A model of its own, the caller's to lenet_free().
+/// @return LENET_OK, LENET_ERROR_NULL_POINTER, LENET_ERROR_INVALID_ARGUMENT (classes),
+///         LENET_ERROR_DEVICE_UNAVAILABLE, LENET_ERROR_FORKED, LENET_ERROR_OUT_OF_MEMORY or
+///         LENET_ERROR_INTERNAL. Any thread, also during training. Since 1.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lenet_clone_with_classes(
+    model: *const lenet_model,
+    classes: u32,
+    copy: *mut *mut lenet_model,
+) -> lenet_status {
+    fence(|| {
+        // SAFETY: a live model, one pointer (header).
+        let (model, output) = unsafe { (handle("model", model)?, output("copy", copy, 1)?) };
+        give(&output, model.0.clone_with_classes(classes)?);
+        Ok(())
+    })
+}
+
 /// Frees a model.
 ///
 /// @param model  The model, NULL for nothing. No other call may be using it, nor use it afterwards.

@@ -5,6 +5,7 @@ use super::guard::{fence, fence_or};
 use super::train::read_batch;
 use super::types::*;
 use crate::batch::Pixels;
+use crate::error::Result;
 
 /// The number of parameters, which is the length of the flat vectors below: conv1.weight,
 /// conv1.bias, conv2, fc1, fc2, fc3.weight, fc3.bias, each row-major with PyTorch's axes. 61706 for
@@ -94,25 +95,63 @@ pub unsafe extern "C" fn lenet_compute_gradients(
     length: usize,
     loss: *mut f32,
 ) -> lenet_status {
-    fence(|| {
-        // SAFETY: a live model, room for `length` floats and one or NULL (header).
-        let (model, output, loss) = unsafe {
-            (
-                &handle("model", model)?.0,
-                output("gradients", gradients, length)?,
-                optional_output("loss", loss, 1)?,
-            )
-        };
-        check_capacity("gradients", length, model.architecture().parameter_count())?;
-        // SAFETY: `n` images and labels (header).
-        let (images, labels) = unsafe { read_batch(model, images, labels, n) }?;
-        let gradient = model.compute_gradients(Pixels::Float(images), labels)?;
-        output.write(&gradient.flat);
-        if let Some(loss) = loss {
-            loss.write(&[gradient.loss]);
-        }
-        Ok(())
-    })
+    let outputs = (gradients, length, loss);
+    // SAFETY: a live model, `n` images and labels, room for `length` floats and one or NULL (header).
+    fence(|| unsafe { compute_gradients(model, images, Pixels::Float, labels, n, outputs) })
+}
+
+/// Computes loss and gradient of a batch of bytes, each standing for byte / 255, and changes nothing.
+///
+/// @param model      The model.
+/// @param images     n * height * width bytes, row-major.
+/// @param labels     n labels, each below the model's number of classes.
+/// @param n          Images of the batch, at least 1.
+/// @param gradients  [out] As for lenet_compute_gradients().
+/// @param length     Floats that gradients has room for.
+/// @param loss       [out] As for lenet_compute_gradients(); may be NULL.
+/// @return As lenet_compute_gradients(). Any thread, also during training. Since 1.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lenet_compute_gradients_u8(
+    model: *const lenet_model,
+    images: *const u8,
+    labels: *const u8,
+    n: usize,
+    gradients: *mut f32,
+    length: usize,
+    loss: *mut f32,
+) -> lenet_status {
+    let outputs = (gradients, length, loss);
+    // SAFETY: a live model, `n` images and labels, room for `length` floats and one or NULL (header).
+    fence(|| unsafe { compute_gradients(model, images, Pixels::Byte, labels, n, outputs) })
+}
+
+/// # Safety
+/// A live model, `n` images and labels, room for as many gradients as are said, one float or NULL.
+unsafe fn compute_gradients<'a, T: Copy + 'a>(
+    model: *const lenet_model,
+    images: *const T,
+    pixels: fn(&'a [T]) -> Pixels<'a>,
+    labels: *const u8,
+    n: usize,
+    (gradients, length, loss): (*mut f32, usize, *mut f32),
+) -> Result<()> {
+    // SAFETY: as above.
+    let (model, output, loss) = unsafe {
+        (
+            &handle("model", model)?.0,
+            output("gradients", gradients, length)?,
+            optional_output("loss", loss, 1)?,
+        )
+    };
+    check_capacity("gradients", length, model.architecture().parameter_count())?;
+    // SAFETY: as above.
+    let (images, labels) = unsafe { read_batch(model, images, labels, n) }?;
+    let gradient = model.compute_gradients(pixels(images), labels)?;
+    output.write(&gradient.flat);
+    if let Some(loss) = loss {
+        loss.write(&[gradient.loss]);
+    }
+    Ok(())
 }
 
 /// Makes one optimizer step with a gradient that the caller brings.

@@ -40,7 +40,7 @@ pub unsafe extern "C" fn lenet_train_batch(
     loss: *mut f32,
 ) -> lenet_status {
     // SAFETY: a live model, `n` images and labels, one float or NULL (header).
-    fence(|| unsafe { train_batch(model, images, Pixels::Float, labels, n, loss) })
+    fence(|| unsafe { train_batch(model, images, Pixels::Float, labels, None, n, loss) })
 }
 
 /// Makes one optimizer step on a batch of bytes, each standing for byte / 255.
@@ -61,16 +61,73 @@ pub unsafe extern "C" fn lenet_train_batch_u8(
     loss: *mut f32,
 ) -> lenet_status {
     // SAFETY: a live model, `n` images and labels, one float or NULL (header).
-    fence(|| unsafe { train_batch(model, images, Pixels::Byte, labels, n, loss) })
+    fence(|| unsafe { train_batch(model, images, Pixels::Byte, labels, None, n, loss) })
+}
+
+/// Makes one optimizer step on a batch in which images count differently: the loss is the sum of
+/// weight * loss over the images, divided by the sum of the weights. For classes of which there are few
+/// images, say (the weight of an image the inverse of its class's share of the data), or for labels that
+/// are less sure. Only the weights' proportions matter: equal ones, whatever they are, give what
+/// lenet_train_batch() gives, bit for bit.
+///
+/// @param model    The model; unchanged if the call fails.
+/// @param images   n * height * width floats, row-major, in [0, 1].
+/// @param labels   n labels, each below the model's number of classes.
+/// @param weights  n floats, finite and at least 0, of which one is above 0. An image of weight 0
+///                 contributes nothing, but its pixels must be finite and its label a class.
+/// @param n        Images of the batch, at least 1.
+/// @param loss     [out] The weighted mean of softmax cross-entropy before the step, in nats; may be
+///                 NULL.
+/// @return LENET_OK, LENET_ERROR_NULL_POINTER, LENET_ERROR_INVALID_ARGUMENT (n, a weight below 0, all
+///         weights 0), LENET_ERROR_LABEL_OUT_OF_RANGE, LENET_ERROR_NON_FINITE (a pixel, a weight),
+///         LENET_ERROR_DIVERGED, LENET_ERROR_BUSY, LENET_ERROR_FORKED, LENET_ERROR_OUT_OF_MEMORY or
+///         LENET_ERROR_INTERNAL. Any thread; waits while another one is changing the model.
+///         Since 1.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lenet_train_batch_weighted(
+    model: *mut lenet_model,
+    images: *const f32,
+    labels: *const u8,
+    weights: *const f32,
+    n: usize,
+    loss: *mut f32,
+) -> lenet_status {
+    // SAFETY: a live model, `n` images, labels and weights, one float or NULL (header).
+    fence(|| unsafe { train_batch(model, images, Pixels::Float, labels, Some(weights), n, loss) })
+}
+
+/// Makes one optimizer step on a batch of bytes, each standing for byte / 255, in which images count
+/// differently.
+///
+/// @param model    The model; unchanged if the call fails.
+/// @param images   n * height * width bytes, row-major.
+/// @param labels   n labels, each below the model's number of classes.
+/// @param weights  As for lenet_train_batch_weighted().
+/// @param n        Images of the batch, at least 1.
+/// @param loss     [out] As for lenet_train_batch_weighted(); may be NULL.
+/// @return As lenet_train_batch_weighted(). Any thread; waits while another one is changing the model.
+///         Since 1.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lenet_train_batch_weighted_u8(
+    model: *mut lenet_model,
+    images: *const u8,
+    labels: *const u8,
+    weights: *const f32,
+    n: usize,
+    loss: *mut f32,
+) -> lenet_status {
+    // SAFETY: a live model, `n` images, labels and weights, one float or NULL (header).
+    fence(|| unsafe { train_batch(model, images, Pixels::Byte, labels, Some(weights), n, loss) })
 }
 
 /// # Safety
-/// A live model, `n` images and labels, one float or NULL.
+/// A live model, `n` images, labels and weights, one float or NULL.
 unsafe fn train_batch<'a, T: Copy + 'a>(
     model: *const lenet_model,
     images: *const T,
     pixels: fn(&'a [T]) -> Pixels<'a>,
     labels: *const u8,
+    weights: Option<*const f32>,
     n: usize,
     loss: *mut f32,
 ) -> Result<()> {
@@ -78,7 +135,9 @@ unsafe fn train_batch<'a, T: Copy + 'a>(
     let (model, loss) = unsafe { (&handle("model", model)?.0, optional_output("loss", loss, 1)?) };
     // SAFETY: as above.
     let (images, labels) = unsafe { read_batch(model, images, labels, n) }?;
-    let targets = Targets { labels, weights: None };
+    // SAFETY: as above.
+    let weights = weights.map(|weights| unsafe { input("weights", weights, n) }).transpose()?;
+    let targets = Targets { labels, weights };
     let result = model.train()?.step(pixels(images), &targets)?;
     if let Some(loss) = loss {
         loss.write(&[result.loss]);
@@ -175,13 +234,16 @@ pub unsafe extern "C" fn lenet_fit_options_init(
     })
 }
 
-/// Changes the learning rate for the steps to come.
+/// Changes the learning rate for the steps to come. Of the calls that change a model it is the only one
+/// that the model's own progress function may make: the next step has the new rate, as if the fit had
+/// been cancelled there, the rate set, and the fit gone on with. That is how to have a schedule of one's
+/// own.
 ///
 /// @param model          The model.
 /// @param learning_rate  Finite, at least 0.
-/// @return LENET_OK, LENET_ERROR_NULL_POINTER, LENET_ERROR_INVALID_ARGUMENT (learning_rate),
-///         LENET_ERROR_BUSY or LENET_ERROR_INTERNAL. Any thread; waits while another one is changing
-///         the model. Since 1.0.
+/// @return LENET_OK, LENET_ERROR_NULL_POINTER, LENET_ERROR_INVALID_ARGUMENT (learning_rate) or
+///         LENET_ERROR_INTERNAL. Any thread; waits while another one is changing the model. Since 1.0;
+///         from inside a progress function since 1.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn lenet_set_learning_rate(
     model: *mut lenet_model,
@@ -190,7 +252,7 @@ pub unsafe extern "C" fn lenet_set_learning_rate(
     fence(|| {
         // SAFETY: a live model (header).
         let model = unsafe { handle("model", model.cast_const()) }?;
-        model.0.train()?.set_learning_rate(learning_rate)
+        model.0.set_learning_rate(learning_rate)
     })
 }
 

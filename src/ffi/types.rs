@@ -270,8 +270,9 @@ pub struct lenet_calibration {
 /// A return value other than 0 cancels. `progress` is valid during the call only.
 ///
 /// From inside, any call with a `const lenet_model *` is allowed on the same model and sees the step
-/// just made; a call that changes it returns LENET_ERROR_BUSY; freeing it is forbidden. It must
-/// return: no longjmp and no C++ exception out of it. Since 1.0.
+/// just made, and lenet_set_learning_rate(), which counts from the next step on; any other call that
+/// changes it returns LENET_ERROR_BUSY; freeing it is forbidden. It must return: no longjmp and no C++
+/// exception out of it. Since 1.0.
 pub type lenet_progress_fn = Option<
     unsafe extern "C-unwind" fn(progress: *const lenet_progress, user_data: *mut c_void) -> i32,
 >;

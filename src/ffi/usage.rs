@@ -1,8 +1,9 @@
-//! Using a model: predictions, logits, evaluation.
+//! Using a model: predictions, logits, features, evaluation.
 
 use super::check::*;
 use super::guard::fence;
 use super::types::*;
+use crate::architecture::Outputs;
 use crate::batch::Pixels;
 use crate::error::Result;
 use crate::fit::evaluate;
@@ -102,16 +103,91 @@ pub unsafe extern "C" fn lenet_logits(
     n: usize,
     logits: *mut f32,
 ) -> lenet_status {
-    fence(|| {
-        // SAFETY: a live model (header).
-        let model = unsafe { &handle("model", model)?.0 };
-        let length = image_elements(model.architecture(), n)?;
-        let rows = n * model.architecture().classes();
-        // SAFETY: `n` images, room for `n` rows (header).
-        let (images, output) =
-            unsafe { (input("images", images, length)?, output("logits", logits, rows)?) };
-        model.with_logits(Pixels::Float(images), |_, logits| output.write(logits))
-    })
+    let logits = (Outputs::Logits, "logits", logits);
+    // SAFETY: a live model, `n` images, room for `n` rows (header).
+    fence(|| unsafe { outputs(model, images, Pixels::Float, n, logits) })
+}
+
+/// The network's outputs before softmax, of images of bytes, each standing for byte / 255.
+///
+/// @param model   The model.
+/// @param images  n * height * width bytes, row-major.
+/// @param n       Number of images, at least 1.
+/// @param logits  [out] As for lenet_logits().
+/// @return As lenet_logits(). Any thread, also during training. Since 1.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lenet_logits_u8(
+    model: *const lenet_model,
+    images: *const u8,
+    n: usize,
+    logits: *mut f32,
+) -> lenet_status {
+    let logits = (Outputs::Logits, "logits", logits);
+    // SAFETY: a live model, `n` images, room for `n` rows (header).
+    fence(|| unsafe { outputs(model, images, Pixels::Byte, n, logits) })
+}
+
+/// What the last layer, fc3, sees of images: the activations after fc2. fc3.weight times them, plus
+/// fc3.bias, are the logits. To compare, search or cluster images by, or to train something of one's own
+/// on.
+///
+/// @param model     The model.
+/// @param images    n * height * width floats, row-major, in [0, 1].
+/// @param n         Number of images, at least 1.
+/// @param features  [out] n * 84 floats, row-major.
+/// @return LENET_OK, LENET_ERROR_NULL_POINTER, LENET_ERROR_INVALID_ARGUMENT (n),
+///         LENET_ERROR_NON_FINITE (a pixel), LENET_ERROR_DIVERGED (a feature left the range of
+///         float), LENET_ERROR_FORKED, LENET_ERROR_OUT_OF_MEMORY or LENET_ERROR_INTERNAL. Any
+///         thread, also during training. Since 1.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lenet_features(
+    model: *const lenet_model,
+    images: *const f32,
+    n: usize,
+    features: *mut f32,
+) -> lenet_status {
+    let features = (Outputs::Features, "features", features);
+    // SAFETY: a live model, `n` images, room for `n` rows (header).
+    fence(|| unsafe { outputs(model, images, Pixels::Float, n, features) })
+}
+
+/// What the last layer sees of images of bytes, each standing for byte / 255.
+///
+/// @param model     The model.
+/// @param images    n * height * width bytes, row-major.
+/// @param n         Number of images, at least 1.
+/// @param features  [out] As for lenet_features().
+/// @return As lenet_features(). Any thread, also during training. Since 1.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lenet_features_u8(
+    model: *const lenet_model,
+    images: *const u8,
+    n: usize,
+    features: *mut f32,
+) -> lenet_status {
+    let features = (Outputs::Features, "features", features);
+    // SAFETY: a live model, `n` images, room for `n` rows (header).
+    fence(|| unsafe { outputs(model, images, Pixels::Byte, n, features) })
+}
+
+/// Writes outputs of images to a parameter of that name.
+///
+/// # Safety
+/// A live model, `n` images, room for `n` rows.
+unsafe fn outputs<'a, T: Copy + 'a>(
+    model: *const lenet_model,
+    images: *const T,
+    pixels: fn(&'a [T]) -> Pixels<'a>,
+    n: usize,
+    (outputs, name, out): (Outputs, &str, *mut f32),
+) -> Result<()> {
+    // SAFETY: as above.
+    let model = unsafe { &handle("model", model)?.0 };
+    let length = image_elements(model.architecture(), n)?;
+    let rows = n * model.architecture().outputs(outputs);
+    // SAFETY: as above.
+    let (images, out) = unsafe { (input("images", images, length)?, output(name, out, rows)?) };
+    model.with_outputs(pixels(images), outputs, |rows| out.write(rows))
 }
 
 /// Measures loss and accuracy on a dataset.

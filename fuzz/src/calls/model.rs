@@ -3,11 +3,11 @@
 use super::model_argument;
 use crate::canary::{Buffer, Passed, Pointer};
 use crate::expect::Expect;
-use crate::number::Length;
+use crate::number::{Length, pick};
 use crate::options::{OptionsArgument, StructSize};
 use crate::support::{self, preset};
 use crate::world::{Handle, Place, Shadow, World};
-use arbitrary::Arbitrary;
+use arbitrary::{Arbitrary, Result, Unstructured};
 use lenet::ffi::*;
 use std::ptr::null_mut;
 
@@ -16,6 +16,7 @@ use std::ptr::null_mut;
 pub enum Call {
     Create { options: OptionsArgument, model: Pointer, to: Handle },
     Clone { model: Handle, copy: Pointer, to: Handle },
+    CloneWithClasses { model: Handle, classes: Classes, copy: Pointer, to: Handle },
     Free { model: Handle },
     GetOptions { model: Handle, options: Pointer, size: StructSize },
     GetLayer { model: Handle, index: u8, layer: Pointer, size: StructSize },
@@ -23,6 +24,16 @@ pub enum Call {
     Load { path: Pointer, place: Place, options: OptionsArgument, model: Pointer, to: Handle },
     SaveBuffer { model: Handle, buffer: Pointer, capacity: Length, needed: Pointer },
     LoadBuffer { from: Handle, part: Part, options: OptionsArgument, load: LoadPointers },
+}
+
+/// A number of classes.
+#[derive(Clone, Copy, Debug)]
+pub struct Classes(u32);
+
+impl<'a> Arbitrary<'a> for Classes {
+    fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
+        pick(u, &[3, 4, 2, 10], &[0, 1, 256, 257, u32::MAX]).map(Classes)
+    }
 }
 
 /// What of a saved file is loaded.
@@ -66,6 +77,9 @@ impl Call {
         match self {
             Call::Create { options, model, to } => create(world, &options, model, to),
             Call::Clone { model, copy, to } => clone(world, model, copy, to),
+            Call::CloneWithClasses { model, classes: Classes(classes), copy, to } => {
+                clone_with_classes(world, model, classes, copy, to);
+            }
             Call::Free { model } => world.free_model(model),
             Call::GetOptions { model, options, size } => get_options(world, model, options, size),
             Call::GetLayer { model, index, layer, size } => {
@@ -129,6 +143,24 @@ fn clone(world: &mut World, model: Handle, copy: Pointer, to: Handle) {
         let shadow = world.shadow(model).unwrap().clone();
         world.settle(model, false);
         world.put_model(to, handle, shadow);
+    }
+}
+
+fn clone_with_classes(world: &mut World, model: Handle, classes: u32, copy: Pointer, to: Handle) {
+    let (passed, _, expect) = model_argument(world, model);
+    let mut made = Made::new();
+    let output = made.pass(copy);
+    let status = unsafe { lenet_clone_with_classes(passed.pointer, classes, output.pointer) };
+    let succeeded = expect
+        .pointer(output)
+        .wrong(!(2..=256).contains(&classes), LENET_ERROR_INVALID_ARGUMENT)
+        .check("lenet_clone_with_classes", status);
+    if let Some(handle) = made.handle(succeeded) {
+        let old = world.shadow(model).unwrap().clone();
+        world.settle(model, false);
+        let new = Shadow::of(lenet_options { classes, ..old.options }, handle);
+        assert_eq!((new.step, new.consumed), (old.step, (0, 0)));
+        world.put_model(to, handle, Shadow { tame: old.tame, ..new });
     }
 }
 

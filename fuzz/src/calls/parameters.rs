@@ -16,6 +16,7 @@ pub enum Call {
     Get { model: Handle, parameters: Pointer, length: Length },
     Set { model: Handle, vector: Vector },
     Compute { model: Handle, pixels: Pixels, batch: Batch, gradients: Pointer, length: Length },
+    ComputeU8 { model: Handle, seed: u8, batch: Batch, gradients: Pointer, length: Length },
     Apply { model: Handle, vector: Vector },
 }
 
@@ -65,7 +66,17 @@ impl Call {
                 give(world, model, vector, lenet_set_parameters, "lenet_set_parameters");
             }
             Call::Compute { model, pixels, batch, gradients, length } => {
-                compute(world, model, pixels, batch, (gradients, length));
+                let n = batch.n.real() * Sizes::of(world.shadow(model)).pixels;
+                let images = (Buffer::input(&pixels.floats(n)), pixels.is_usual());
+                let (room, expect) = ((gradients, length), pixels.expect(Expect::default()));
+                compute(world, model, images, batch, room, expect, lenet_compute_gradients);
+            }
+            Call::ComputeU8 { model, seed, batch, gradients, length } => {
+                let n = batch.n.real() * Sizes::of(world.shadow(model)).pixels;
+                let images = Buffer::input(&super::bytes(seed, n).collect::<Vec<u8>>());
+                let (images, room, expect) =
+                    ((images, true), (gradients, length), Expect::default());
+                compute(world, model, images, batch, room, expect, lenet_compute_gradients_u8);
             }
             Call::Apply { model, vector } => {
                 give(world, model, vector, lenet_apply_gradients, "lenet_apply_gradients");
@@ -128,34 +139,46 @@ fn give(world: &mut World, model: Handle, vector: Vector, function: Give, call: 
     }
 }
 
-fn compute(
+type Compute<T> = unsafe extern "C" fn(
+    *const lenet_model,
+    *const T,
+    *const u8,
+    usize,
+    *mut f32,
+    usize,
+    *mut f32,
+) -> lenet_status;
+
+fn compute<T>(
     world: &mut World,
     model: Handle,
-    pixels: Pixels,
+    (mut image_place, usual): (Buffer, bool),
     batch: Batch,
     (gradients, length): (Pointer, Length),
+    expect: Expect,
+    function: Compute<T>,
 ) {
-    let (passed, sizes, expect): (_, Sizes, _) = model_argument(world, model);
+    let (passed, sizes, _) = model_argument(world, model);
     let (n, needed) = (batch.n.real(), sizes.parameters);
     let labels = batch.labels.1.make(n);
-    let (mut image_place, mut label_place) =
-        (Buffer::input(&pixels.floats(n * sizes.pixels)), Buffer::input(&labels));
+    let mut label_place = Buffer::input(&labels);
     let (mut room, mut loss_place) =
         (Buffer::output::<f32>(length.real(needed)), Buffer::output::<f32>(1));
     let (images, classes) =
-        (image_place.pass::<f32>(batch.images), label_place.pass::<u8>(batch.labels.0));
+        (image_place.pass::<T>(batch.images), label_place.pass::<u8>(batch.labels.0));
     let (output, loss) = (room.pass::<f32>(gradients), loss_place.pass::<f32>(batch.loss));
     let expect = expect
+        .pointer(passed)
         .pointer(images)
         .pointer(classes)
         .pointer(output)
         .pointer(loss.or_null())
         .wrong(!batch.n.is_right(), LENET_ERROR_INVALID_ARGUMENT)
         .wrong(!sizes.has_all(&labels), LENET_ERROR_LABEL_OUT_OF_RANGE)
-        .possible(!pixels.is_usual() || !sizes.tame, LENET_ERROR_DIVERGED);
-    let expect = expect_room(pixels.expect(expect), length, needed);
+        .possible(!usual || !sizes.tame, LENET_ERROR_DIVERGED);
+    let expect = expect_room(expect, length, needed);
     let status = unsafe {
-        lenet_compute_gradients(
+        function(
             passed.pointer,
             images.pointer,
             classes.pointer,

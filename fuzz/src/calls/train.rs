@@ -25,6 +25,18 @@ pub enum Call {
         seed: u8,
         batch: Batch,
     },
+    Weighted {
+        model: Handle,
+        pixels: Pixels,
+        weights: (Pointer, Weights),
+        batch: Batch,
+    },
+    WeightedU8 {
+        model: Handle,
+        seed: u8,
+        weights: (Pointer, Weights),
+        batch: Batch,
+    },
     Fit {
         model: Handle,
         data: Handle,
@@ -45,6 +57,42 @@ pub struct Batch {
     pub labels: (Pointer, Labels),
     pub n: Count,
     pub loss: Pointer,
+}
+
+/// Weights of one kind.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub enum Weights {
+    Usual(u8),
+    Equal(u8),
+    Extreme(u8),
+    Zero,
+    Negative(u8),
+    NotFinite(u8, bool),
+}
+
+impl Weights {
+    fn make(self, n: usize) -> Vec<f32> {
+        let mut weights: Vec<f32> = bytes(3, n).map(f32::from).collect();
+        let at = |i: u8| usize::from(i) % n;
+        match self {
+            Weights::Usual(seed) => weights[at(seed)] = 1.0, // so that not all are 0
+            Weights::Equal(weight) => weights.fill(f32::from(weight) + 1.0),
+            Weights::Extreme(i) => weights[at(i)] = if i % 2 == 0 { f32::MAX } else { 1e-45 },
+            Weights::Zero => weights.fill(if n % 2 == 0 { 0.0 } else { -0.0 }),
+            Weights::Negative(i) => weights[at(i)] = -1.0,
+            Weights::NotFinite(i, nan) => {
+                weights[at(i)] = if nan { f32::NAN } else { f32::INFINITY };
+            }
+        }
+        weights
+    }
+
+    fn expect(self, expect: Expect) -> Expect {
+        let wrong = matches!(self, Weights::Zero | Weights::Negative(_));
+        expect
+            .wrong(wrong, LENET_ERROR_INVALID_ARGUMENT)
+            .wrong(matches!(self, Weights::NotFinite(..)), LENET_ERROR_NON_FINITE)
+    }
 }
 
 /// Options of a fit.
@@ -98,13 +146,35 @@ impl Call {
                 let image_place = Buffer::input(&pixels.floats(length));
                 let expect = pixels.expect(Expect::default());
                 let usual = pixels.is_usual();
-                step(world, model, (image_place, usual), batch, expect, lenet_train_batch);
+                step(
+                    world,
+                    model,
+                    (image_place, usual),
+                    batch,
+                    expect,
+                    |m, i, l, n, loss| unsafe { lenet_train_batch(m, i, l, n, loss) },
+                );
             }
             Call::BatchU8 { model, seed, batch } => {
                 let length = batch.n.real() * Sizes::of(world.shadow(model)).pixels;
                 let image_place = Buffer::input(&bytes(seed, length).collect::<Vec<u8>>());
                 let expect = Expect::default();
-                step(world, model, (image_place, true), batch, expect, lenet_train_batch_u8);
+                step(world, model, (image_place, true), batch, expect, |m, i, l, n, loss| unsafe {
+                    lenet_train_batch_u8(m, i, l, n, loss)
+                });
+            }
+            Call::Weighted { model, pixels, weights, batch } => {
+                let length = batch.n.real() * Sizes::of(world.shadow(model)).pixels;
+                let images = (Buffer::input(&pixels.floats(length)), pixels.is_usual());
+                let expect = pixels.expect(Expect::default());
+                weighted(world, model, images, weights, batch, expect, lenet_train_batch_weighted);
+            }
+            Call::WeightedU8 { model, seed, weights, batch } => {
+                let length = batch.n.real() * Sizes::of(world.shadow(model)).pixels;
+                let images = Buffer::input(&bytes(seed, length).collect::<Vec<u8>>());
+                let (images, expect) = ((images, true), Expect::default());
+                let function = lenet_train_batch_weighted_u8;
+                weighted(world, model, images, weights, batch, expect, function);
             }
             Call::Fit { model, data, validation, options, progress } => {
                 fit(world, model, data, validation, options, progress);
@@ -127,8 +197,33 @@ impl Call {
     }
 }
 
-type Step<T> =
-    unsafe extern "C" fn(*mut lenet_model, *const T, *const u8, usize, *mut f32) -> lenet_status;
+type WeightedStep<T> = unsafe extern "C" fn(
+    *mut lenet_model,
+    *const T,
+    *const u8,
+    *const f32,
+    usize,
+    *mut f32,
+) -> lenet_status;
+
+/// One step whose images have weights.
+fn weighted<T>(
+    world: &mut World,
+    model: Handle,
+    images: (Buffer, bool),
+    (pointer, weights): (Pointer, Weights),
+    batch: Batch,
+    expect: Expect,
+    function: WeightedStep<T>,
+) {
+    let mut place = Buffer::input(&weights.make(batch.n.real()));
+    let passed = place.pass::<f32>(pointer);
+    let expect = weights.expect(expect.pointer(passed));
+    step(world, model, images, batch, expect, |model, images, labels, n, loss| unsafe {
+        function(model, images, labels, passed.pointer, n, loss)
+    });
+    place.check_unchanged();
+}
 
 /// One step. `image_place` has pixels that are usual or not.
 fn step<T>(
@@ -137,7 +232,7 @@ fn step<T>(
     (mut image_place, usual): (Buffer, bool),
     batch: Batch,
     expect: Expect,
-    function: Step<T>,
+    function: impl Fn(*mut lenet_model, *const T, *const u8, usize, *mut f32) -> lenet_status,
 ) {
     let (passed, sizes, _) = model_argument(world, model);
     let labels = batch.labels.1.make(batch.n.real());
@@ -154,7 +249,7 @@ fn step<T>(
         .possible(!usual || !sizes.tame, LENET_ERROR_DIVERGED);
     let before = world.shadow(model).map_or(0, |shadow| shadow.step);
     let (i, l, n) = (images.pointer, classes.pointer, batch.n.0);
-    let status = unsafe { function(passed.pointer, i, l, n, loss.pointer) };
+    let status = function(passed.pointer, i, l, n, loss.pointer);
     let changed = expect.check("lenet_train_batch", status);
     image_place.check_unchanged();
     label_place.check_unchanged();
@@ -187,8 +282,15 @@ unsafe extern "C-unwind" fn watch(progress: *const lenet_progress, user_data: *m
     assert!((0.0..=1.0).contains(&progress.accuracy));
     let count = unsafe { lenet_parameter_count(watcher.model) };
     assert_eq!(count, watcher.parameters);
-    let busy = unsafe { lenet_set_learning_rate(watcher.model, 0.5) };
+    let zeros = vec![0f32; count];
+    let busy = unsafe { lenet_set_parameters(watcher.model, zeros.as_ptr(), count) };
     assert_eq!(busy, LENET_ERROR_BUSY, "{}", support::last_error());
+    // The one change that is allowed, here to what it is already.
+    let model = std::mem::ManuallyDrop::new(support::Model(watcher.model));
+    let rate = model.options().learning_rate;
+    support::ok(unsafe { lenet_set_learning_rate(watcher.model, rate) });
+    let wrong = unsafe { lenet_set_learning_rate(watcher.model, f64::NAN) };
+    assert_eq!(wrong, LENET_ERROR_INVALID_ARGUMENT, "{}", support::last_error());
     watcher.events += 1;
     i32::from(watcher.events > watcher.cancel_after)
 }

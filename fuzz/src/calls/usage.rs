@@ -1,4 +1,4 @@
-//! Predictions, logits, evaluation, calibration.
+//! Predictions, logits, features, evaluation, calibration.
 
 use super::{Pixels, Sizes, bytes, model_argument};
 use crate::canary::{Buffer, Pointer};
@@ -14,10 +14,26 @@ use lenet::ffi::*;
 pub enum Call {
     Predict { model: Handle, pixels: Pixels, images: Pointer, n: Count, outputs: [Pointer; 2] },
     PredictU8 { model: Handle, seed: u8, images: Pointer, n: Count, outputs: [Pointer; 2] },
-    Logits { model: Handle, pixels: Pixels, images: Pointer, n: Count, logits: Pointer },
+    Outputs { model: Handle, which: Outputs, pixels: Pixels, place: OutputsPlace },
+    OutputsU8 { model: Handle, which: Outputs, seed: u8, place: OutputsPlace },
     Evaluate { model: Handle, data: Handle, metrics: (Pointer, StructSize), confusion: Confusion },
     Calibrate { model: Handle, data: Handle, max_error: Share, result: (Pointer, StructSize) },
     GetCalibration { model: Handle, calibration: (Pointer, StructSize) },
+}
+
+/// What is asked of the network.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub enum Outputs {
+    Logits,
+    Features,
+}
+
+/// Images, how many, and room for their outputs.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub struct OutputsPlace {
+    images: Pointer,
+    n: Count,
+    out: Pointer,
 }
 
 /// Room for the confusion counts.
@@ -59,8 +75,25 @@ impl Call {
                 let images = (place, images, true);
                 predict(world, model, images, n, outputs, Expect::default(), lenet_predict_u8);
             }
-            Call::Logits { model, pixels, images, n, logits: output } => {
-                logits(world, model, pixels, images, n, output);
+            Call::Outputs { model, which, pixels, place } => {
+                let length = place.n.real() * Sizes::of(world.shadow(model)).pixels;
+                let images = (Buffer::input(&pixels.floats(length)), pixels.is_usual());
+                let expect = pixels.expect(Expect::default());
+                let function = match which {
+                    Outputs::Logits => lenet_logits,
+                    Outputs::Features => lenet_features,
+                };
+                outputs(world, model, which, images, place, expect, function);
+            }
+            Call::OutputsU8 { model, which, seed, place } => {
+                let length = place.n.real() * Sizes::of(world.shadow(model)).pixels;
+                let images = Buffer::input(&bytes(seed, length).collect::<Vec<u8>>());
+                let function = match which {
+                    Outputs::Logits => lenet_logits_u8,
+                    Outputs::Features => lenet_features_u8,
+                };
+                let expect = Expect::default();
+                outputs(world, model, which, (images, true), place, expect, function);
             }
             Call::Evaluate { model, data, metrics, confusion } => {
                 evaluate(world, model, data, metrics, confusion);
@@ -119,28 +152,36 @@ fn predict<T>(
     world.settle(model, false);
 }
 
-fn logits(
+type Write<T> = unsafe extern "C" fn(*const lenet_model, *const T, usize, *mut f32) -> lenet_status;
+
+fn outputs<T>(
     world: &mut World,
     model: Handle,
-    pixels: Pixels,
-    images: Pointer,
-    n: Count,
-    output: Pointer,
+    which: Outputs,
+    (mut place, usual): (Buffer, bool),
+    OutputsPlace { images, n, out }: OutputsPlace,
+    expect: Expect,
+    function: Write<T>,
 ) {
-    let (passed, sizes, expect) = model_argument(world, model);
-    let mut place = Buffer::input(&pixels.floats(n.real() * sizes.pixels));
-    let mut room = Buffer::output::<f32>(n.real() * sizes.classes);
-    let (images, output) = (place.pass::<f32>(images), room.pass::<f32>(output));
-    let expect = pixels
-        .expect(expect.pointer(images).pointer(output))
+    let (passed, sizes, _) = model_argument(world, model);
+    let width = match which {
+        Outputs::Logits => sizes.classes,
+        Outputs::Features => 84,
+    };
+    let mut room = Buffer::output::<f32>(n.real() * width);
+    let (images, out) = (place.pass::<T>(images), room.pass::<f32>(out));
+    let expect = expect
+        .pointer(passed)
+        .pointer(images)
+        .pointer(out)
         .wrong(!n.is_right(), LENET_ERROR_INVALID_ARGUMENT)
-        .possible(!pixels.is_usual() || !sizes.tame, LENET_ERROR_DIVERGED);
-    let status = unsafe { lenet_logits(passed.pointer, images.pointer, n.0, output.pointer) };
-    let succeeded = expect.check("lenet_logits", status);
+        .possible(!usual || !sizes.tame, LENET_ERROR_DIVERGED);
+    let status = unsafe { function(passed.pointer, images.pointer, n.0, out.pointer) };
+    let succeeded = expect.check("lenet_logits or lenet_features", status);
     place.check_unchanged();
     room.check(succeeded);
     if succeeded {
-        assert!(room.values::<f32>().iter().all(|logit| logit.is_finite()));
+        assert!(room.values::<f32>().iter().all(|value| value.is_finite()));
     }
     world.settle(model, false);
 }

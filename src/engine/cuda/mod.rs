@@ -2,7 +2,7 @@
 //!
 //! Candle owns the device, its stream and the tensors; the kernels of `cuda/` are custom operations of its, as the
 //! CPU's are. What no kernel covers, a network too large for a block's shared memory, images that are seen through
-//! views and a batch whose images have weights, candle's own operations compute, more slowly; so they do for
+//! views, features and a batch whose images have weights, candle's own operations compute, more slowly; so they do for
 //! LENET_ENGINE=candle.
 //!
 //! A step that is not finite stops the kernel. A run of many steps alternates between two sets of weights of this
@@ -19,7 +19,7 @@ mod pace;
 
 use super::candle::CandleEngine;
 use super::interface::{Engine, single_step};
-use crate::architecture::Architecture;
+use crate::architecture::{Architecture, Outputs};
 use crate::batch::{Images, Normalization, Seen, Targets, chunks};
 use crate::error::{Code, Error, Result};
 use crate::optimizer::{Rule, Step};
@@ -166,15 +166,16 @@ impl Engine for CudaEngine {
         self.candle.upload(rows)
     }
 
-    fn logits(
+    fn outputs(
         &self,
         weights: &Weights,
         images: &Images,
         range: Range<usize>,
+        outputs: Outputs,
         out: &mut [f32],
     ) -> Result<()> {
-        if images.views.is_some() {
-            return self.candle.logits(weights, images, range, out);
+        if images.views.is_some() || outputs == Outputs::Features {
+            return self.candle.outputs(weights, images, range, outputs, out);
         }
         images.check_pixels(range.clone(), weights.architecture().width(), self.normalization)?;
         let (storage, layout) = weights.values().tensor()?.storage_and_layout();

@@ -39,13 +39,14 @@ pub mod benched {
 }
 
 use super::interface::Engine;
+use crate::architecture::Outputs;
 use crate::batch::{Images, Normalization, Seen, Targets};
 use crate::error::{Code, Error, Result};
 use crate::free_list::FreeList;
 use crate::optimizer::Step;
 use crate::parameters::Weights;
 use crate::values::Values;
-use batch::forward::Logits;
+use batch::forward::Forward;
 use batch::gradient::LossAndGradient;
 use batch::step::FusedStep;
 use batch::workspace::Workspace;
@@ -111,11 +112,12 @@ impl Engine for FusedEngine {
         Ok(Arc::clone(weights))
     }
 
-    fn logits(
+    fn outputs(
         &self,
         weights: &Weights,
         images: &Images,
         range: Range<usize>,
+        outputs: Outputs,
         out: &mut [f32],
     ) -> Result<()> {
         let (storage, layout) = weights.values().tensor()?.storage_and_layout();
@@ -124,7 +126,8 @@ impl Engine for FusedEngine {
         };
         let batch = self.batch(weights, contiguous(storage, layout)?, images);
         let mut workspace = self.predicting.take().unwrap_or_default();
-        self.arch.dispatch(Logits { batch, range, workspace: &mut workspace, out })?;
+        let pass = Forward { batch, range, workspace: &mut workspace, outputs, out };
+        self.arch.dispatch(pass)?;
         self.predicting.give_back(workspace);
         Ok(())
     }
@@ -355,7 +358,7 @@ mod tests {
         };
         let engine = FusedEngine::new(arch, 1, NORMALIZATION);
         let mut ours = vec![0.0; n * architecture.classes()];
-        engine.logits(&weights, &images, 0..n, &mut ours).unwrap();
+        engine.outputs(&weights, &images, 0..n, Outputs::Logits, &mut ours).unwrap();
         check_close("logits", &ours, &logits)?;
         let hits = ours.chunks(architecture.classes()).zip(&labels);
         let hits = hits.filter(|(row, label)| argmax(row) == usize::from(**label)).count();
@@ -451,7 +454,9 @@ mod tests {
             let named = format!("images[{}] is inf at row 2, column 7", n / 3);
             let mut logits = vec![0.0; n * architecture.classes()];
             for engine in &engines {
-                let error = engine.logits(&weights, &images, 0..n, &mut logits).unwrap_err();
+                let outputs = Outputs::Logits;
+                let error =
+                    engine.outputs(&weights, &images, 0..n, outputs, &mut logits).unwrap_err();
                 assert_eq!((error.code, &*error.message), (Code::NonFinite, &*named));
                 let (labels, gradient) = (vec![1; n], &gradient);
                 let error = engine.gradient(&weights, &images, &unweighted(&labels), gradient);
@@ -561,7 +566,7 @@ mod tests {
                     let images =
                         Images { pixels, size: architecture.pixels(), order: None, views: None };
                     let mut logits = vec![0.0; n * architecture.classes()];
-                    engine.logits(weights, &images, 0..n, &mut logits).unwrap();
+                    engine.outputs(weights, &images, 0..n, Outputs::Logits, &mut logits).unwrap();
                     let gradient = zeros(architecture);
                     engine.gradient(weights, &images, &unweighted(&labels), &gradient).unwrap();
                     (logits, gradient.row(0).unwrap())
@@ -591,7 +596,7 @@ mod tests {
                 let run = |threads| {
                     let engine = FusedEngine::new(Arch::new(), threads, NORMALIZATION);
                     let mut logits = vec![0.0; n * architecture.classes()];
-                    engine.logits(&weights, &images, 0..n, &mut logits).unwrap();
+                    engine.outputs(&weights, &images, 0..n, Outputs::Logits, &mut logits).unwrap();
                     let gradient = zeros(architecture);
                     let targets = unweighted(&labels);
                     let seen = engine.gradient(&weights, &images, &targets, &gradient).unwrap();

@@ -32,7 +32,7 @@ mod find {
 
 use super::interface::{self, Engine};
 use crate::allocation::reserve;
-use crate::architecture::Architecture;
+use crate::architecture::{Architecture, Outputs};
 use crate::batch::{Images, Normalization, Seen, Targets};
 use crate::error::{Code, Error, Result};
 use crate::free_list::FreeList;
@@ -41,7 +41,7 @@ use crate::optimizer::Step;
 use crate::parameters::Weights;
 use crate::plugin_abi::{
     Batch, Failure, Handle, RanThere, RunThere, SeenThere, Settings, Status, StepThere, Table,
-    TargetsThere,
+    TargetsThere, outputs_number,
 };
 use crate::run::{Ran, Run};
 use crate::values::{Elsewhere, Values};
@@ -226,18 +226,20 @@ impl Engine for RemoteEngine {
         Ok(Values::Elsewhere(Box::new(RemoteValues { there, handle, rows: rows.len() })))
     }
 
-    fn logits(
+    fn outputs(
         &self,
         weights: &Weights,
         images: &Images,
         range: Range<usize>,
+        outputs: Outputs,
         out: &mut [f32],
     ) -> Result<()> {
         let weights = Self::handle(weights.values())?;
         let batch = Batch::new(&images.part(range));
         self.there.call(|table, engine, failure| {
-            // SAFETY: weights of this engine; room for the logits of the batch.
-            unsafe { (table.logits)(engine, weights, &batch, out.as_mut_ptr(), failure) }
+            let (outputs, out) = (outputs_number(outputs), out.as_mut_ptr());
+            // SAFETY: weights of this engine; room for these outputs of the batch.
+            unsafe { (table.outputs)(engine, weights, &batch, outputs, out, failure) }
         })
     }
 
@@ -347,11 +349,13 @@ mod tests {
             (Pixels::Byte(&bytes), order, Some(&views[..4])),
         ] {
             let images = Images { pixels, size, order, views };
-            let mut logits = vec![0.0; 2 * architecture.classes()];
-            engine.logits(&now, &images, 2..4, &mut logits)?;
+            for outputs in [Outputs::Logits, Outputs::Features] {
+                let mut out = vec![0.0; 2 * architecture.outputs(outputs)];
+                engine.outputs(&now, &images, 2..4, outputs, &mut out)?;
+                all.push(out);
+            }
             let labels: Vec<u8> = (0..images.count()).map(|i| (i % 3) as u8).collect();
             let counts: Vec<f32> = (0..images.count()).map(|i| i as f32).collect();
-            all.push(logits);
             for weights in [None, Some(&*counts)] {
                 let targets = Targets { labels: &labels, weights };
                 let seen = engine.gradient(&now, &images, &targets, &gradient)?;

@@ -1,6 +1,7 @@
 //! A batch forward through the network, its chunks shared among the model's threads.
 
 use super::workspace::{Failure, Workspace};
+use crate::architecture::Outputs;
 use crate::batch::chunks;
 use crate::engine::fused::layers::chunk::{Chunk, images_per_chunk};
 use crate::engine::fused::layers::geometry::Geometry;
@@ -13,15 +14,16 @@ use pulp::{Simd, WithSimd};
 use std::ops::Range;
 use std::sync::Mutex;
 
-/// The logits of `range`, (range, classes), into `out`.
-pub struct Logits<'a> {
+/// These outputs of `range` into `out`, row by row.
+pub struct Forward<'a> {
     pub batch: Batch<'a>,
     pub range: Range<usize>,
     pub workspace: &'a mut Workspace,
+    pub outputs: Outputs,
     pub out: &'a mut [f32],
 }
 
-impl WithSimd for Logits<'_> {
+impl WithSimd for Forward<'_> {
     type Output = Result<()>;
 
     #[inline(always)]
@@ -30,20 +32,20 @@ impl WithSimd for Logits<'_> {
     }
 }
 
-impl Logits<'_> {
+impl Forward<'_> {
     /// In chunks of `T` tiles.
     #[inline(always)]
     fn run<S: Simd, const T: usize>(self, simd: S) -> Result<()> {
-        let Logits { batch, range, workspace, out } = self;
+        let Forward { batch, range, workspace, outputs, out } = self;
         if single::pays::<S>(range.len()) {
-            return logits_one_by_one(simd, &batch, range, workspace, out);
+            return one_by_one(simd, &batch, range, workspace, outputs, out);
         }
-        let (size, classes) = (images_per_chunk::<S, T>(), batch.architecture.classes());
+        let (size, length) = (images_per_chunk::<S, T>(), batch.architecture.outputs(outputs));
         let geometry = Geometry::new(batch.architecture);
         let threads = batch.pool.threads_for(range.len().div_ceil(size));
         workspace.grow_workers(threads, Chunk::<S, T>::floats(&geometry, false, &batch))?;
         let workers = &workspace.workers;
-        let queue = Mutex::new(chunks(range, size).zip(out.chunks_mut(size * classes)));
+        let queue = Mutex::new(chunks(range, size).zip(out.chunks_mut(size * length)));
         let failure = Failure::default();
         run(
             simd,
@@ -59,8 +61,8 @@ impl Logits<'_> {
                     if let Err(error) = chunk.forward(&weights, &batch, range) {
                         return failure.note(start, error);
                     }
-                    for (i, row) in rows.chunks_exact_mut(classes).enumerate() {
-                        chunk.logits(i, row);
+                    for (i, row) in rows.chunks_exact_mut(length).enumerate() {
+                        chunk.outputs(i, outputs, row);
                     }
                 }
             },
@@ -70,11 +72,12 @@ impl Logits<'_> {
 }
 
 #[inline(always)]
-fn logits_one_by_one<S: Simd>(
+fn one_by_one<S: Simd>(
     simd: S,
     batch: &Batch,
     range: Range<usize>,
     workspace: &mut Workspace,
+    outputs: Outputs,
     out: &mut [f32],
 ) -> Result<()> {
     batch.check_pixels(range.clone())?;
@@ -86,8 +89,8 @@ fn logits_one_by_one<S: Simd>(
     single_weights.prepare::<S>(batch, &weights)?;
     single.grow(Single::<S>::floats(&geometry, batch))?;
     let mut single = Single::new(simd, geometry, single.get_mut());
-    for (i, row) in range.zip(out.chunks_exact_mut(batch.architecture.classes())) {
-        single.logits(batch, i, &weights, single_weights, row);
+    for (i, row) in range.zip(out.chunks_exact_mut(batch.architecture.outputs(outputs))) {
+        single.outputs(batch, i, &weights, single_weights, outputs, row);
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use super::panels::{self, MOST_OUTPUTS, PanelShape, Panels, Partial};
 use super::step;
 use super::workspace::{Failure, Workspace};
 use crate::allocation::reserve;
-use crate::architecture::Architecture;
+use crate::architecture::{Architecture, Outputs};
 use crate::batch::{Seen, Shares, Targets, argmax, chunks};
 use crate::engine::fused::layers::chunk::{Chunk, images_per_chunk, linear_sizes};
 use crate::engine::fused::layers::convolution::{PARAMETERS, SUMS, add_all, add_gradient_of_sums};
@@ -221,7 +221,7 @@ fn loss_gradients<S: Simd, const T: usize>(
         if range.contains(&image) {
             let (label, share) =
                 (usize::from(labels[image]), shares.map_or(1.0, |shares| shares.of(image)));
-            chunk.logits(i, row);
+            chunk.outputs(i, Outputs::Logits, row);
             seen.correct += usize::from(argmax(row) == label);
             seen.loss += share * cross_entropy_gradient(row, label, share, labels.len());
         } else {

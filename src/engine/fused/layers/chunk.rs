@@ -7,7 +7,7 @@ use super::convolution::{ConvolutionWeights, PARAMETERS};
 use super::geometry::Geometry;
 use super::input::Batch;
 use super::tile::{Scratch, Tile};
-use crate::architecture::{Architecture, FC1_FEATURES, FC2_FEATURES};
+use crate::architecture::{Architecture, FC1_FEATURES, FC2_FEATURES, Outputs};
 use crate::engine::fused::kernels::activations::{activate, slope};
 use crate::engine::fused::kernels::linear::{linear, linear_inputs};
 use crate::engine::fused::vectors::memory::take;
@@ -98,10 +98,14 @@ impl<'a, S: Simd, const T: usize> Chunk<'a, S, T> {
         self.geometry.architecture.classes()
     }
 
-    /// The logits of image `i`.
+    /// These outputs of image `i`.
     #[inline(always)]
-    pub fn logits(&self, i: usize, out: &mut [f32]) {
-        let values: &[f32] = bytemuck::cast_slice(self.values[3]);
+    pub fn outputs(&self, i: usize, outputs: Outputs, out: &mut [f32]) {
+        let layer = match outputs {
+            Outputs::Features => 2,
+            Outputs::Logits => 3,
+        };
+        let values: &[f32] = bytemuck::cast_slice(self.values[layer]);
         let values = values[i..].iter().step_by(images_per_chunk::<S, T>());
         out.iter_mut().zip(values).for_each(|(o, &v)| *o = v);
     }

@@ -6,7 +6,7 @@ use super::convolution::{ConvolutionWeights, WINDOWS, windows_of};
 use super::geometry::Geometry;
 use super::input::Batch;
 use super::tile::Tile;
-use crate::architecture::{Architecture, CONV1_CHANNELS, CONV2_CHANNELS, KERNEL};
+use crate::architecture::{Architecture, CONV1_CHANNELS, CONV2_CHANNELS, KERNEL, Outputs};
 use crate::engine::fused::kernels::activations::activate;
 use crate::engine::fused::kernels::pooling::pool;
 use crate::engine::fused::kernels::winograd::{self, POINTS};
@@ -126,14 +126,15 @@ impl<'a, S: Simd> Single<'a, S> {
         Single { simd, geometry, band, tile, row0, row1, products1, products2, values, seen }
     }
 
-    /// The logits of image `i`.
+    /// These outputs of image `i`.
     #[inline(always)]
-    pub fn logits(
+    pub fn outputs(
         &mut self,
         batch: &Batch,
         i: usize,
         weights: &NetworkWeights,
         prepared: &SingleWeights,
+        outputs: Outputs,
         out: &mut [f32],
     ) {
         let [weights2, layers @ ..] = prepared.get::<S>(batch.architecture);
@@ -150,7 +151,10 @@ impl<'a, S: Simd> Single<'a, S> {
         activate(simd, activation, fc1);
         dot_products(simd, layers[1], bias2, fc1, bytemuck::cast_slice_mut(fc2));
         activate(simd, activation, fc2);
-        dot_products(simd, layers[2], bias3, fc2, out);
+        match outputs {
+            Outputs::Features => out.copy_from_slice(&bytemuck::cast_slice(fc2)[..out.len()]),
+            Outputs::Logits => dot_products(simd, layers[2], bias3, fc2, out),
+        }
     }
 
     /// The first convolution, each lane a band of the image's rows.

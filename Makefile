@@ -86,7 +86,7 @@ check:
 
 # command:Debian package
 TOOLS := gcc:gcc g++:g++ clang:clang clang++:clang git:git nm:binutils readelf:binutils \
-    pkg-config:pkg-config strace:strace valgrind:valgrind abidiff:abigail-tools $(PYTHON):python3
+    pkg-config:pkg-config strace:strace valgrind:valgrind abidiff:abigail-tools npm:npm $(PYTHON):python3
 
 check-tools:
 	@command -v $(CARGO) >/dev/null || { echo 'cargo is missing: https://rustup.rs' >&2; exit 1; }
@@ -110,7 +110,7 @@ check-tools:
 	    { echo '$(PYTHON) is older than 3.11' >&2; exit 1; }
 
 check-data:
-	@$(MAKE) --no-print-directory -C examples data ../target/python-venv/ready
+	@$(MAKE) --no-print-directory -C examples data digits ../target/python-venv/ready
 
 check-format:
 	$(CARGO) fmt --check
@@ -127,7 +127,7 @@ check-build: all
 
 # The other samples, and these again with every warning an error: tests/examples.rs.
 check-samples:
-	@$(MAKE) --no-print-directory -C examples run-quickstart run-quickstart-cpp run-custom-loop EPOCHS=2
+	@$(MAKE) --no-print-directory -C examples run-quickstart run-quickstart-cpp run-custom-loop run-teach EPOCHS=2
 
 # All with the engine of this CPU and the shared library, then C programs with the static one, those that need a build
 # that panics, and what computes with the two other engines.

@@ -20,6 +20,7 @@ fn sources(sample: &str) -> &'static [&'static str] {
         "quickstart" => &["quickstart.c"],
         "quickstart_cpp" => &["quickstart.cpp"],
         "custom_loop" => &["custom_loop.c", "data_folder.c", "settings.c"],
+        "teach" => &["teach.c", "data_folder.c", "settings.c"],
         "fashion_mnist" => {
             &["fashion_mnist.c", "data_folder.c", "plot_svg.c", "settings.c", "terminal_image.c"]
         }
@@ -146,6 +147,41 @@ fn custom_loop_trains_on_made_images_and_on_files() {
         assert_says(&output, &["0.003000", "0.002700", "of 100)"]); // the rate falls
         let output = run(sample.command().arg(small_fashion_mnist()).env("EPOCHS", "1"));
         assert_says(&output, &["of 500)"]);
+    }
+}
+
+/// The digits that `make -C examples digits` brings.
+fn digits() -> PathBuf {
+    run(command("make").args(["-C", "examples", "digits"]));
+    root().join("target/data/digits")
+}
+
+/// By margins, for another CPU's rounding makes another model.
+#[test]
+fn teach_learns_from_ten_pictures_and_forgets_nothing() {
+    for (compiler, seed) in COMPILERS.into_iter().zip(["0", "7"]) {
+        let sample = Sample::compile("teach", compiler);
+        let output = run(sample.command().arg(digits()).env("SEED", seed));
+        let accuracies = |who: &str| {
+            let line = output.lines().find(|line| line.starts_with(who)).expect(who);
+            let numbers = line[who.len()..].split_whitespace().map(|x| x.parse().unwrap());
+            <[f64; 3]>::try_from(numbers.collect::<Vec<_>>()).unwrap()
+        };
+        let [before, none, _] = accuracies("a reader of 0 to 7");
+        let [forgotten, ..] = accuracies("taught 8 and 9 alone");
+        let [after, learnt, all] = accuracies("taught 8 and 9 among kept pictures");
+        let [.., whole] = accuracies("had it seen all of them from the start");
+        assert!(before > 0.96 && none == 0.0, "{output}");
+        assert!(forgotten < 0.5, "{output}");
+        assert!(after > before - 0.04 && learnt > 0.7 && all > 0.9, "{output}");
+        assert!(whole > all && whole > 0.95, "{output}");
+        assert_says(&output, &["20 pictures of new digits and 400 kept ones, 600 steps"]);
+
+        let fashion = sample.command().arg(small_fashion_mnist()).output().unwrap();
+        assert!(fashion.status.success(), "any ten classes of 28 x 28 will do");
+        assert_says(&fails(&mut sample.command()), &["usage:"]);
+        let missing = fails(sample.command().arg("missing"));
+        assert_says(&missing, &["missing/train-images-idx3-ubyte[.gz]"]);
     }
 }
 

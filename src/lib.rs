@@ -34,6 +34,7 @@
 //! | `architecture` | what is built: sizes, layer table, parameter names, shapes, places |
 //! | `optimizer` | SGD with momentum, AdamW |
 //! | `turn` | whose turn it is to change a model |
+//! | `prepare` | any picture to the network's input |
 //! | `idx` | IDX files: the images and labels of MNIST and its kin |
 //! | `durable_file` | the whole old file or the whole new one |
 //! | `fence` | what calls from outside run in: panics, floating-point environment |
@@ -80,6 +81,7 @@ mod parameters;
 mod plugin;
 mod plugin_abi;
 mod prediction;
+mod prepare;
 mod run;
 mod turn;
 mod unique;

@@ -1,0 +1,59 @@
+//! Any picture to the network's input: grey from colour, then resized into the frame or, for glyphs, found,
+//! cut out and centred as MNIST's digits were. Training data and what a program shows later go through the
+//! same code.
+//!
+//! A picture is never read beyond its own pixels, and none is too odd to be prepared or refused: one row, one
+//! pixel, one colour. Nothing here knows how a picture came to be in memory.
+//!
+//! | room | concern |
+//! | --- | --- |
+//! | `resize` | smaller and larger pictures, antialiased; RESIZE |
+//! | `image` | pixels as programs have them, and their grey |
+
+mod image;
+mod resize;
+
+pub use image::{Format, Image};
+
+use crate::error::{Code, Error, Result};
+use resize::Resizer;
+use serde::{Deserialize, Serialize};
+
+/// What is done to a picture, by the names in model files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Preparation {
+    /// Fitted into the frame with its aspect kept.
+    #[default]
+    Resize,
+    /// One glyph found on its paper, white on black, sized and centred as MNIST's digits.
+    Glyph,
+}
+
+/// Prepares pictures for networks of one input size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Preparer {
+    pub preparation: Preparation,
+    pub height: usize,
+    pub width: usize,
+}
+
+/// Buffers that one call after the other uses; each thread has its own.
+#[derive(Default)]
+pub struct Scratch {
+    resizer: Resizer,
+    gray: Vec<u8>,
+}
+
+impl Preparer {
+    /// Writes the `height * width` bytes of the network's input, row-major. On failure `out` is as before.
+    pub fn prepare(&self, image: &Image, scratch: &mut Scratch, out: &mut [u8]) -> Result<()> {
+        match self.preparation {
+            Preparation::Resize => {
+                let Scratch { resizer, gray } = scratch;
+                resize::fit(image, [self.height, self.width], resizer, gray, out)
+            }
+            Preparation::Glyph => Err(Error::new(Code::Unsupported, "GLYPH is under way")),
+        }
+    }
+}

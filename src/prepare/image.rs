@@ -1,6 +1,7 @@
 //! Pixels as programs have them, and their grey.
 
 use crate::error::{Error, Result};
+use std::ops::Range;
 
 /// Bytes of a pixel, in the order in which they lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,43 +86,62 @@ impl<'a> Image<'a> {
         self.width
     }
 
-    /// The bytes of row `y`.
-    fn row(&self, y: usize) -> &'a [u8] {
+    /// The grey of `columns` of row `y`, transparent pixels before `background`: the picture's own bytes where
+    /// they are grey, else in `buffer`.
+    pub fn gray_row<'b>(
+        &self,
+        y: usize,
+        columns: Range<usize>,
+        background: u8,
+        buffer: &'b mut Vec<u8>,
+    ) -> &'b [u8]
+    where
+        'a: 'b,
+    {
+        let bytes = self.format.bytes();
         let start = y * self.stride;
-        &self.pixels[start..start + self.width * self.format.bytes()]
-    }
-
-    /// Writes the grey of row `y`, transparent pixels over `background`.
-    pub fn gray_row(&self, y: usize, background: u8, out: &mut [u8]) {
-        let row = self.row(y);
+        let row = &self.pixels[start + columns.start * bytes..start + columns.end * bytes];
+        let (threes, _) = row.as_chunks::<3>();
+        let (fours, _) = row.as_chunks::<4>();
+        buffer.clear();
         match self.format {
-            Format::Gray8 => out.copy_from_slice(row),
-            Format::Rgb8 => {
-                let (pixels, _) = row.as_chunks::<3>();
-                out.iter_mut().zip(pixels).for_each(|(out, &[r, g, b])| *out = gray(r, g, b));
-            }
-            Format::Bgr8 => {
-                let (pixels, _) = row.as_chunks::<3>();
-                out.iter_mut().zip(pixels).for_each(|(out, &[b, g, r])| *out = gray(r, g, b));
-            }
+            Format::Gray8 => return row,
+            Format::Rgb8 => buffer.extend(threes.iter().map(|&[r, g, b]| luma(r, g, b))),
+            Format::Bgr8 => buffer.extend(threes.iter().map(|&[b, g, r]| luma(r, g, b))),
             Format::Rgba8 => {
-                let (pixels, _) = row.as_chunks::<4>();
-                out.iter_mut()
-                    .zip(pixels)
-                    .for_each(|(out, &[r, g, b, a])| *out = over(gray(r, g, b), a, background));
+                let over = |&[r, g, b, a]: &[u8; 4]| over(luma(r, g, b), a, background);
+                buffer.extend(fours.iter().map(over));
             }
             Format::Bgra8 => {
-                let (pixels, _) = row.as_chunks::<4>();
-                out.iter_mut()
-                    .zip(pixels)
-                    .for_each(|(out, &[b, g, r, a])| *out = over(gray(r, g, b), a, background));
+                let over = |&[b, g, r, a]: &[u8; 4]| over(luma(r, g, b), a, background);
+                buffer.extend(fours.iter().map(over));
             }
         }
+        buffer
+    }
+
+    /// What a drawing on nothing was meant to be seen before: white if what is opaque is rather dark, else
+    /// black. Of no account where nothing is transparent.
+    pub fn contrasting_background(&self) -> u8 {
+        if self.format.bytes() < 4 {
+            return 0;
+        }
+        let mut buffer = Vec::new();
+        // Before black, a pixel's grey is its own times its opacity.
+        let (mut gray, mut white) = (0u64, 0u64);
+        for y in 0..self.height {
+            let row = self.gray_row(y, 0..self.width, 0, &mut buffer);
+            gray += row.iter().map(|&gray| u64::from(gray)).sum::<u64>();
+            let start = y * self.stride;
+            let (pixels, _) = self.pixels[start..start + 4 * self.width].as_chunks::<4>();
+            white += pixels.iter().map(|&[.., alpha]| u64::from(alpha)).sum::<u64>();
+        }
+        if 2 * gray < white { 255 } else { 0 }
     }
 }
 
 /// Luma of ITU-R BT.601, 0.299 R + 0.587 G + 0.114 B, in 65536ths and rounded: what PIL's mode "L" is.
-fn gray(r: u8, g: u8, b: u8) -> u8 {
+fn luma(r: u8, g: u8, b: u8) -> u8 {
     ((19595 * u32::from(r) + 38470 * u32::from(g) + 7471 * u32::from(b) + 32768) >> 16) as u8
 }
 

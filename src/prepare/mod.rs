@@ -7,15 +7,24 @@
 //!
 //! | room | concern |
 //! | --- | --- |
+//! | `glyph` | GLYPH: found, stretched, centred |
+//! | `ink` | what on the paper is ink |
+//! | `paper` | the paper's grey everywhere, and its noise |
+//! | `cells` | a part of a picture seen with few cells |
 //! | `resize` | smaller and larger pictures, antialiased; RESIZE |
 //! | `image` | pixels as programs have them, and their grey |
 
+mod cells;
+mod glyph;
 mod image;
+mod ink;
+mod paper;
 mod resize;
 
 pub use image::{Format, Image};
 
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
+use glyph::Glyph;
 use resize::Resizer;
 use serde::{Deserialize, Serialize};
 
@@ -43,17 +52,33 @@ pub struct Preparer {
 pub struct Scratch {
     resizer: Resizer,
     gray: Vec<u8>,
+    glyph: Glyph,
+}
+
+/// What the network sees of the last picture, with the buffers for the next.
+#[derive(Default)]
+pub struct Prepared {
+    scratch: Scratch,
+    pixels: Vec<u8>,
+}
+
+impl Prepared {
+    /// The bytes that the network sees of a picture.
+    pub fn prepare(&mut self, preparer: Preparer, image: &Image) -> Result<&[u8]> {
+        self.pixels.resize(preparer.height * preparer.width, 0);
+        preparer.prepare(image, &mut self.scratch, &mut self.pixels)?;
+        Ok(&self.pixels)
+    }
 }
 
 impl Preparer {
     /// Writes the `height * width` bytes of the network's input, row-major. On failure `out` is as before.
     pub fn prepare(&self, image: &Image, scratch: &mut Scratch, out: &mut [u8]) -> Result<()> {
+        let Scratch { resizer, gray, glyph } = scratch;
+        let frame = [self.height, self.width];
         match self.preparation {
-            Preparation::Resize => {
-                let Scratch { resizer, gray } = scratch;
-                resize::fit(image, [self.height, self.width], resizer, gray, out)
-            }
-            Preparation::Glyph => Err(Error::new(Code::Unsupported, "GLYPH is under way")),
+            Preparation::Resize => resize::fit(image, frame, resizer, gray, out),
+            Preparation::Glyph => glyph.prepare(image, frame, resizer, out),
         }
     }
 }

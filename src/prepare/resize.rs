@@ -28,9 +28,9 @@ pub fn fit(
     let size = [image.height(), image.width()];
     gray.clear();
     reserve(gray, size[0] * size[1])?;
-    gray.resize(size[0] * size[1], 0);
-    for (y, row) in gray.chunks_exact_mut(size[1]).enumerate() {
-        image.gray_row(y, 0, row);
+    let mut row = Vec::new();
+    for y in 0..size[0] {
+        gray.extend_from_slice(image.gray_row(y, 0..size[1], 0, &mut row));
     }
     let fitted = fitted(size, frame);
     let resized = resizer.resize(gray, size, fitted)?;
@@ -95,7 +95,7 @@ pub fn fitted(size: [usize; 2], frame: [usize; 2]) -> [usize; 2] {
 }
 
 /// `numerator / denominator`, halves up, at least 1.
-fn rounded(numerator: usize, denominator: usize) -> usize {
+pub fn rounded(numerator: usize, denominator: usize) -> usize {
     ((2 * numerator + denominator) / (2 * denominator)).max(1)
 }
 

@@ -10,13 +10,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{env, fs, thread};
 
 /// The files of `src/ffi` that declare something, in the header's order.
-const SOURCES: [&str; 8] = [
+const SOURCES: [&str; 9] = [
     "types.rs",
     "library.rs",
     "model.rs",
     "data.rs",
     "train.rs",
     "usage.rs",
+    "image.rs",
     "trust.rs",
     "parameters.rs",
 ];

@@ -105,6 +105,62 @@
 #define LENET_PRESET_MODERN 1
 
 /**
+ * Grey from 0 (black) to 255 (white).
+ */
+#define LENET_FORMAT_GRAY8 0
+
+/**
+ * Red, green, blue; a pixel's grey is (19595 R + 38470 G + 7471 B + 32768) / 65536, rounded down: luma
+ * as in ITU-R BT.601, 0.299 R + 0.587 G + 0.114 B, and as PIL's mode "L".
+ */
+#define LENET_FORMAT_RGB8 1
+
+/**
+ * Blue, green, red: OpenCV's order.
+ */
+#define LENET_FORMAT_BGR8 2
+
+/**
+ * Red, green, blue, opacity, not multiplied with it. A pixel of grey g and opacity a before a background
+ * b is (g a + b (255 - a)) / 255, rounded. See LENET_PREPARE_RESIZE and _GLYPH for b.
+ */
+#define LENET_FORMAT_RGBA8 3
+
+/**
+ * Blue, green, red, opacity.
+ */
+#define LENET_FORMAT_BGRA8 4
+
+/**
+ * Any picture: fitted into height x width with its aspect kept and in the middle (half a pixel further
+ * to the upper left where that is between pixels), each side rounded and at least 1. Antialiased with a
+ * triangular filter, which is bilinear interpolation where the picture grows: PIL's BILINEAR. What is
+ * left free is filled with the median of the picture's outermost pixels. Transparent pixels are seen
+ * before black. Light and dark stay as they are.
+ */
+#define LENET_PREPARE_RESIZE 0
+
+/**
+ * One digit, letter or sign drawn, written or printed on paper, as MNIST's digits were prepared
+ * (yann.lecun.com/exdb/mnist): found wherever it is and however large, whether dark on light or light on
+ * dark, on grey and unevenly lit paper, beside a dark border, with specks; its box fitted into 20/28 of
+ * height and width with its aspect kept, its centre of mass in the middle to whole pixels, white on
+ * black from 0 to 255. MNIST's own digits stay nearly as they are. Train on data that went through the
+ * same preparation.
+ *
+ * What is needed of the picture: more than half of it is paper, whose brightness changes smoothly (a
+ * quadratic surface is fitted to it by least trimmed squares), and the glyph is at least 4 pixels and
+ * 1/64 of the picture large and differs from paper by more than 12 grey levels and 5 times the paper's
+ * noise. Ink that lies along an edge of the picture is taken for a border, what touches an edge for a
+ * neighbour if something heavier does not, and parts below 1/16 of the heaviest for specks; all else is
+ * the glyph, so a ruled box around it belongs to it. Leave some paper around: of a stroke that fills
+ * its picture nobody can tell whether it is ink or paper. A picture without ink is
+ * LENET_ERROR_NOT_FOUND. Transparent pixels are seen before white where what is opaque is dark on
+ * average, else before black.
+ */
+#define LENET_PREPARE_GLYPH 1
+
+/**
  * The same learning rate throughout.
  */
 #define LENET_SCHEDULE_CONSTANT 0
@@ -212,7 +268,8 @@ typedef struct lenet_options {
      */
     double input_std;
     /**
-     * 0; not used yet. Since 1.1.
+     * What lenet_prepare_image() does to pictures: LENET_PREPARE_RESIZE or _GLYPH; kept in the file.
+     * Presets: _RESIZE. Since 1.1.
      */
     int32_t preparation;
     /**
@@ -385,6 +442,36 @@ typedef struct lenet_metrics {
 } lenet_metrics;
 
 /**
+ * A picture in the caller's memory. Since 1.1.
+ */
+typedef struct lenet_image {
+    /**
+     * sizeof(lenet_image), set by the caller.
+     */
+    uint32_t struct_size;
+    /**
+     * LENET_FORMAT_GRAY8, _RGB8, _BGR8, _RGBA8 or _BGRA8.
+     */
+    int32_t format;
+    /**
+     * Rows: 1 to 65536.
+     */
+    uint32_t height;
+    /**
+     * Columns: 1 to 65536.
+     */
+    uint32_t width;
+    /**
+     * Bytes from the beginning of one row to that of the next, at least a row's; 0: rows touch.
+     */
+    size_t stride;
+    /**
+     * The upper left pixel. Read are (height - 1) * stride bytes and one more row.
+     */
+    const uint8_t *pixels;
+} lenet_image;
+
+/**
  * How far a model's answers can be trusted: what lenet_calibrate() found. Set struct_size before the
  * call. Since 1.1.
  */
@@ -460,7 +547,7 @@ typedef struct lenet_calibration {
 #define LENET_ERROR_BUFFER_TOO_SMALL 6
 
 /**
- * There is no such file, or no such layer.
+ * There is no such file, or no such layer, or no ink in a picture.
  */
 #define LENET_ERROR_NOT_FOUND 7
 
@@ -1110,6 +1197,44 @@ lenet_status lenet_evaluate(const struct lenet_model *model,
                             struct lenet_metrics *metrics,
                             uint64_t *confusion,
                             size_t confusion_length);
+
+/**
+ * Makes of a picture what the model's network sees: the height * width bytes that lenet_predict_u8()
+ * takes, and that a dataset for training should be made of. What is done is the model's
+ * lenet_options.preparation, LENET_PREPARE_RESIZE or LENET_PREPARE_GLYPH, where it is described.
+ *
+ * @param model   The model.
+ * @param image   The picture; struct_size must be set.
+ * @param pixels  [out] height * width bytes of the model's size, row-major.
+ * @param length  Bytes that pixels has room for.
+ * @return LENET_OK, LENET_ERROR_NULL_POINTER (model, image, image.pixels, pixels),
+ *         LENET_ERROR_INVALID_ARGUMENT (the message names the field of image),
+ *         LENET_ERROR_BUFFER_TOO_SMALL, LENET_ERROR_NOT_FOUND (LENET_PREPARE_GLYPH: no ink in the
+ *         picture), LENET_ERROR_OUT_OF_MEMORY or LENET_ERROR_INTERNAL. Any thread, also during
+ *         training. Since 1.1.
+ */
+lenet_status lenet_prepare_image(const struct lenet_model *model,
+                                 const struct lenet_image *image,
+                                 uint8_t *pixels,
+                                 size_t length);
+
+/**
+ * Classifies a picture: lenet_prepare_image() and lenet_predict_u8() in one.
+ *
+ * @param model          The model.
+ * @param image          The picture; struct_size must be set.
+ * @param classes        [out] One class index, the most probable one; may be NULL.
+ * @param probabilities  [out] As many floats as the model has classes, summing to 1; may be NULL.
+ * @return LENET_OK, LENET_ERROR_NULL_POINTER (model, image, image.pixels),
+ *         LENET_ERROR_INVALID_ARGUMENT (the message names the field of image), LENET_ERROR_NOT_FOUND
+ *         (LENET_PREPARE_GLYPH: no ink in the picture), LENET_ERROR_DIVERGED (a logit left the range
+ *         of float), LENET_ERROR_FORKED, LENET_ERROR_OUT_OF_MEMORY or LENET_ERROR_INTERNAL. Any
+ *         thread, also during training. Since 1.1.
+ */
+lenet_status lenet_predict_image(const struct lenet_model *model,
+                                 const struct lenet_image *image,
+                                 uint8_t *classes,
+                                 float *probabilities);
 
 /**
  * Fits probabilities to how often they are right, on data that the model was not trained on, and finds

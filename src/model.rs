@@ -17,6 +17,7 @@ use crate::optimizer::{MAX_COUNT, Step};
 pub use crate::options::Options;
 use crate::parameters::{Weights, with_classes, xavier};
 use crate::prediction;
+use crate::prepare::{Image, Prepared, Preparer};
 use crate::run::Run;
 use crate::turn::{Turn, TurnGuard};
 use crate::values::Values;
@@ -72,6 +73,7 @@ pub struct Model {
     spare: Lock<Option<Arc<State>>>,
     gradients: FreeList<Values>,
     results: FreeList<Vec<StepResult>>,
+    pictures: FreeList<Prepared>,
 }
 
 /// Loss and gradient in host memory.
@@ -144,6 +146,7 @@ impl Model {
             spare: Lock::default(),
             gradients: FreeList::default(),
             results: FreeList::default(),
+            pictures: FreeList::default(),
         }
     }
 
@@ -199,6 +202,30 @@ impl Model {
         }
         self.outputs.give_back(logits);
         Ok(())
+    }
+
+    /// Gives `then` the bytes that the network sees of a picture.
+    pub fn with_prepared<T>(
+        &self,
+        image: &Image,
+        then: impl FnOnce(&[u8]) -> Result<T>,
+    ) -> Result<T> {
+        let mut prepared = self.pictures.take().unwrap_or_default();
+        let result = prepared.prepare(self.preparer(), image).and_then(|pixels| {
+            failpoint::point();
+            then(pixels)
+        });
+        self.pictures.give_back(prepared);
+        result
+    }
+
+    fn preparer(&self) -> Preparer {
+        let architecture = self.architecture();
+        Preparer {
+            preparation: self.options.preparation,
+            height: architecture.height(),
+            width: architecture.width(),
+        }
     }
 
     /// Gives `then` these outputs of each image, all finite.
@@ -528,6 +555,7 @@ mod tests {
             seed: 1,
             normalization: Normalization { mean: 0.0, std: 1.0 },
             mirror: false,
+            preparation: crate::prepare::Preparation::default(),
         }
     }
 

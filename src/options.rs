@@ -5,6 +5,7 @@ use crate::batch::Normalization;
 use crate::engine::DeviceChoice;
 use crate::error::{Error, Result};
 use crate::optimizer::Optimizer;
+use crate::prepare::Preparation;
 
 /// Nothing of it changes later but the learning rate, which is then in the model's state.
 #[derive(Clone, Debug)]
@@ -20,6 +21,8 @@ pub struct Options {
     pub normalization: Normalization,
     /// Whether predictions are the mean over an image and its mirror image.
     pub mirror: bool,
+    /// How a picture becomes this network's input.
+    pub preparation: Preparation,
 }
 
 impl Options {

@@ -54,6 +54,7 @@ struct Args {
     labels_path: CString,
     options: lenet_options,
     fit_options: lenet_fit_options,
+    picture: lenet_image,
     device: i32,
     preset: i32,
     size: Option<usize>,
@@ -84,6 +85,8 @@ struct Fixture {
     model: Model,
     /// Pixels of 1 are infinite to it, and its steps are 1e30 long: it diverges at once.
     wild: Model,
+    /// Prepares pictures as glyphs.
+    glyphs: Model,
     data: Dataset,
     other_size: Dataset,
     high_label: Dataset,
@@ -114,6 +117,10 @@ impl Fixture {
             data: dataset(&bytes, &good, SIDE),
             other_size: dataset(&[0; N * 320], &good, 20),
             high_label: dataset(&bytes, &high, SIDE),
+            glyphs: Model::create(&lenet_options {
+                preparation: LENET_PREPARE_GLYPH,
+                ..small_with_momentum()
+            }),
             folder,
             model,
             wild,
@@ -134,6 +141,7 @@ impl Fixture {
             folder,
             model: self.model.try_clone(),
             wild: self.wild.try_clone(),
+            glyphs: self.glyphs.try_clone(),
             data: again(&self.data),
             other_size: again(&self.other_size),
             high_label: again(&self.high_label),
@@ -188,6 +196,15 @@ impl Args {
                 epochs: 1,
                 batch_size: 8,
                 schedule: LENET_SCHEDULE_CONSTANT,
+            },
+            // The first image: three bytes a pixel, and rows that do not touch.
+            picture: lenet_image {
+                struct_size: size_of::<lenet_image>() as u32,
+                format: LENET_FORMAT_RGB8,
+                height: 20,
+                width: 30,
+                stride: 96,
+                pixels: null(),
             },
             device: LENET_DEVICE_CPU,
             preset: LENET_PRESET_CLASSIC,
@@ -270,6 +287,14 @@ impl Args {
     fn options(&mut self) -> *const lenet_options {
         let options = self.options;
         self.sized("options", bytes_of(&options))
+    }
+
+    /// With `bytes` for its pixels, of which there are enough, unless NULL is the row's.
+    fn picture(&mut self) -> *const lenet_image {
+        let pixels = self.bytes.as_ptr();
+        let pixels = if self.null == "image.pixels" { null() } else { pixels };
+        let picture = lenet_image { pixels, ..self.picture };
+        self.sized("image", bytes_of(&picture))
     }
 
     fn fit_options(&mut self) -> *const lenet_fit_options {
@@ -488,6 +513,16 @@ const CALLS: &[(&str, Call)] = &[
         let images = a.pass("images", a.bytes.as_ptr());
         lenet_features_u8(a.pass("model", a.model), images, a.n, a.out("features", N * 84))
     }),
+    ("lenet_prepare_image", |a| unsafe {
+        let image = a.picture();
+        let pixels = a.out("pixels", PIXELS);
+        lenet_prepare_image(a.pass("model", a.model), image, pixels, a.length.min(PIXELS))
+    }),
+    ("lenet_predict_image", |a| unsafe {
+        let image = a.picture();
+        let (classes, probabilities) = (a.out("classes", 1), a.out("probabilities", CLASSES));
+        lenet_predict_image(a.pass("model", a.model), image, classes, probabilities)
+    }),
     ("lenet_evaluate", |a| unsafe {
         let metrics = a.sized("metrics", &[]);
         let confusion = a.out("confusion", CLASSES * CLASSES);
@@ -648,6 +683,7 @@ const BYTE_IMAGES: [&str; 6] = [
     "lenet_features_u8",
     "lenet_compute_gradients_u8",
 ];
+const PICTURES: [&str; 2] = ["lenet_prepare_image", "lenet_predict_image"];
 const GRADIENTS: [&str; 2] = ["lenet_compute_gradients", "lenet_compute_gradients_u8"];
 const OPTIONS_READERS: [&str; 3] = ["lenet_create", "lenet_load", "lenet_load_buffer"];
 
@@ -670,6 +706,8 @@ const MAY_BE_NULL: &[(&str, &str)] = &[
     ("lenet_predict", "probabilities"),
     ("lenet_predict_u8", "classes"),
     ("lenet_predict_u8", "probabilities"),
+    ("lenet_predict_image", "classes"),
+    ("lenet_predict_image", "probabilities"),
     ("lenet_evaluate", "confusion"),
     ("lenet_calibrate", "result"),
     ("lenet_compute_gradients", "loss"),
@@ -685,6 +723,7 @@ fn table() -> Table {
     struct_size_rows(&mut t);
     option_rows(&mut t);
     image_and_label_rows(&mut t);
+    picture_rows(&mut t);
     length_rows(&mut t);
     dataset_rows(&mut t);
     path_rows(&mut t);
@@ -830,7 +869,7 @@ fn option_rows(t: &mut Table) {
         wrong!(t, function, invalid, options.weight_decay: [-1.0, nan, inf]);
         wrong!(t, function, invalid, options.input_mean: [nan, inf, -inf, 1e300]);
         wrong!(t, function, invalid, options.input_std: [0.0, -1.0, nan, inf, 1e-300, 1e300]);
-        wrong!(t, function, invalid, options.preparation: [1, -1]);
+        wrong!(t, function, invalid, options.preparation: [2, -1]);
         wrong!(t, function, invalid, options.mirror: [2, u32::MAX]);
         wrong!(t, function, invalid, options.padding: [1, 3, u32::MAX]);
         wrong!(t, function, invalid, options.reserved: [1, u32::MAX]);
@@ -913,6 +952,88 @@ fn image_and_label_rows(t: &mut Table) {
             t.row(function, &wrong, move |a| a.weights[17] = weight, LENET_OK, &[]);
         }
     }
+}
+
+/// Pictures, field by field, and one without ink.
+fn picture_rows(t: &mut Table) {
+    let invalid = LENET_ERROR_INVALID_ARGUMENT;
+    let name = "lenet_image";
+    // Without its first fields a picture has no pixel.
+    for function in PICTURES {
+        let full = size_of::<lenet_image>() as u32;
+        for size in [0, 1, 3, 6, 10, full - 1, 4097, u32::MAX] {
+            let wrong = format!("image.struct_size is {size}");
+            let words = [&format!("struct_size of {name} is {size}"), &*full.to_string()];
+            t.row(function, &wrong, move |a| a.struct_size = Some(size), invalid, &words);
+        }
+        for (size, word) in [(4, "height is 0"), (8, "height is 0"), (12, "width is 0")] {
+            let wrong = format!("image.struct_size is {size}, without a size");
+            t.row(function, &wrong, move |a| a.struct_size = Some(size), invalid, &[word]);
+        }
+        let spoil =
+            |a: &mut Args| a.struct_size = Some(std::mem::offset_of!(lenet_image, pixels) as u32);
+        let words = ["image: pixels is NULL"];
+        t.row(function, "image ends before its pixels", spoil, LENET_ERROR_NULL_POINTER, &words);
+        let later = move |a: &mut Args| {
+            a.struct_size = Some(full + 8);
+            a.unknown_byte = 1;
+        };
+        t.row(function, "image has a later field", later, invalid, &["image", "byte"]);
+        let spoil = |a: &mut Args| a.null = "image.pixels".into();
+        t.row(function, "image.pixels is NULL", spoil, LENET_ERROR_NULL_POINTER, &words);
+        for format in [-1, 5, i32::MIN] {
+            let words = [&*format!("image: format is {format}"), "LENET_FORMAT_GRAY8 (0)"];
+            let wrong = format!("image.format is {format}");
+            t.row(function, &wrong, move |a| a.picture.format = format, invalid, &words);
+        }
+        for side in [0, 65537, u32::MAX] {
+            let words = [&*format!("image: height is {side}"), "from 1 to 65536"];
+            let wrong = format!("image.height is {side}");
+            t.row(function, &wrong, move |a| a.picture.height = side, invalid, &words);
+            let words = [&*format!("image: width is {side}"), "from 1 to 65536"];
+            let wrong = format!("image.width is {side}");
+            t.row(function, &wrong, move |a| a.picture.width = side, invalid, &words);
+        }
+        for stride in [1, 89] {
+            let words = [&*format!("image: stride is {stride}"), "30 pixels has 90 bytes"];
+            let wrong = format!("image.stride is {stride}");
+            t.row(function, &wrong, move |a| a.picture.stride = stride, invalid, &words);
+        }
+        for stride in [usize::MAX, usize::MAX / 19] {
+            let words = [&*stride.to_string()];
+            let wrong = format!("image.stride is {stride}, which overflows");
+            t.row(function, &wrong, move |a| a.picture.stride = stride, invalid, &words[..0]);
+        }
+        for (stride, height, width) in [(0, 1, 1), (90, 20, 30), (0, 1, 1000), (0, 300, 1)] {
+            let fits = move |a: &mut Args| {
+                a.picture = lenet_image { stride, height, width, ..a.picture };
+            };
+            t.row(function, &format!("image is {height} x {width}"), fits, LENET_OK, &[]);
+        }
+        let blank = |a: &mut Args| {
+            a.model = a.fixture.glyphs.0;
+            a.bytes.fill(200);
+        };
+        let words = ["no ink was found"];
+        t.row(function, "image is blank paper", blank, LENET_ERROR_NOT_FOUND, &words);
+    }
+    for length in [0, PIXELS - 1] {
+        let words = [&format!("pixels has room for {length}"), "256 are needed"];
+        let small = LENET_ERROR_BUFFER_TOO_SMALL;
+        let spoil = move |a: &mut Args| a.length = length;
+        t.row("lenet_prepare_image", "length is too small", spoil, small, &words);
+    }
+    let huge = |a: &mut Args| {
+        a.use_wild();
+        a.bytes.fill(255);
+    };
+    t.row(
+        "lenet_predict_image",
+        "image is too bright",
+        huge,
+        LENET_ERROR_DIVERGED,
+        &["not finite"],
+    );
 }
 
 /// Vectors of parameters and gradients, buffers, the confusion matrix.
@@ -1317,6 +1438,7 @@ fn parameter(text: &str) -> Parameter {
         "_options",
         "lenet_layer",
         "lenet_metrics",
+        "lenet_image",
         "lenet_calibration",
     ];
     let kind = match stars {

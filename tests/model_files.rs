@@ -496,6 +496,36 @@ fn mirror_is_in_the_file_only_where_it_is_1() {
     assert_eq!(loaded.options().mirror, 1);
 }
 
+/// The same for GLYPH; RESIZE is what a file without it means.
+#[test]
+fn preparation_is_in_the_file_only_where_it_is_not_the_default() {
+    let resizes = File::of(&trained(&small_with_momentum())).metadata.unwrap();
+    assert_eq!((&resizes["format"], resizes.get("preparation")), (&json!(1), None));
+
+    let glyph = LENET_PREPARE_GLYPH;
+    let model = trained(&lenet_options { preparation: glyph, ..small_with_momentum() });
+    assert_eq!(model.options().preparation, glyph);
+    assert_eq!(model.try_clone().options().preparation, glyph);
+    let metadata = File::of(&model).metadata.unwrap();
+    let expected = (&json!(2), Some(&json!("glyph")));
+    assert_eq!((&metadata["format"], metadata.get("preparation")), expected);
+    // NULL options say RESIZE, and the file is right.
+    let loaded = Model::from_bytes(&model.bytes());
+    assert_eq!(loaded.options().preparation, glyph);
+    assert!(loaded.bytes() == model.bytes());
+
+    let cases: [(Change, &[&str]); 3] = [
+        (|f| f.set_metadata("preparation", json!("Glyph")), &["metadata", "Glyph"]),
+        (|f| f.set_metadata("preparation", json!(1)), &["metadata"]),
+        (|f| f.set_metadata("format", json!(1)), &["preparation does not belong"]),
+    ];
+    for (change, words) in cases {
+        let mut file = File::of(&model);
+        change(&mut file);
+        load_refused("preparation", &file.bytes(), LENET_ERROR_CORRUPT, words);
+    }
+}
+
 /// Whatever can be loaded can be trained, saved and loaded again.
 #[test]
 fn the_last_step_and_epoch_stay_the_last() {

@@ -92,6 +92,12 @@ const TRAINING: &[(&str, Call)] = &[
     }),
 ];
 
+fn picture(f: &Fixture) -> lenet_image {
+    let (struct_size, format) = (size_of::<lenet_image>() as u32, LENET_FORMAT_RGBA8);
+    let pixels = f.data.images.as_ptr();
+    lenet_image { struct_size, format, height: 16, width: 16, stride: 0, pixels }
+}
+
 /// Calls that change nothing.
 const READING: &[(&str, Call)] = &[
     ("lenet_device_count", |_, _| unsafe { lenet_device_count(LENET_DEVICE_CPU, &mut 0) }),
@@ -196,6 +202,14 @@ const READING: &[(&str, Call)] = &[
     ("lenet_features_u8", |m, f| {
         let mut out = [0.0; 20 * 84];
         unsafe { lenet_features_u8(m.0, f.data.images.as_ptr(), 20, out.as_mut_ptr()) }
+    }),
+    ("lenet_prepare_image", |m, f| {
+        let mut out = [0; 256];
+        unsafe { lenet_prepare_image(m.0, &picture(f), out.as_mut_ptr(), out.len()) }
+    }),
+    ("lenet_predict_image", |m, f| {
+        let (mut class, mut out) = (0, [0.0; 3]);
+        unsafe { lenet_predict_image(m.0, &picture(f), &mut class, out.as_mut_ptr()) }
     }),
     ("lenet_evaluate", |m, f| {
         let mut metrics: lenet_metrics = unsafe { std::mem::zeroed() };

@@ -205,6 +205,24 @@ fn calls<'a>(things: &'a Things, folder: &'a Path) -> BTreeMap<&'static str, Cal
     });
     let out = numbers.clone();
     call!(lenet_features_u8, move || ok(unsafe { lenet_features_u8(model, images, n, out()) }));
+    let picture = move || lenet_image {
+        struct_size: size_of::<lenet_image>() as u32,
+        format: LENET_FORMAT_GRAY8,
+        height: size,
+        width: size,
+        stride: 0,
+        pixels: images,
+    };
+    let prepared = RefCell::new(vec![0u8; (size * size) as usize]);
+    call!(lenet_prepare_image, move || {
+        let mut prepared = prepared.borrow_mut();
+        let (out, length) = (prepared.as_mut_ptr(), prepared.len());
+        ok(unsafe { lenet_prepare_image(model, &picture(), out, length) });
+    });
+    let out = numbers.clone();
+    call!(lenet_predict_image, move || {
+        ok(unsafe { lenet_predict_image(model, &picture(), null_mut(), out()) });
+    });
     call!(lenet_evaluate, move || {
         let struct_size = size_of::<lenet_metrics>() as u32;
         let mut metrics = lenet_metrics { struct_size, ..unsafe { std::mem::zeroed() } };

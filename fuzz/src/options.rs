@@ -40,6 +40,7 @@ versioned!(lenet_options: device device_index num_threads height width classes a
     reserved);
 versioned!(lenet_fit_options: epochs batch_size schedule);
 versioned!(lenet_metrics: reserved count correct loss accuracy);
+versioned!(lenet_image: format height width stride pixels);
 versioned!(lenet_layer: channels height width parameters name kind);
 versioned!(lenet_calibration: reserved temperature threshold coverage error loss_before loss_after);
 
@@ -152,7 +153,7 @@ impl<'a> Arbitrary<'a> for Values {
             weight_decay: real(u, &[0.0, 0.01])?,
             input_mean: real(u, &[0.0, 0.5])?,
             input_std: real(u, &[1.0, 0.5])?,
-            preparation: pick(u, &[0], &[1, -1, i32::MIN])?,
+            preparation: pick(u, &[0, 1], &[2, -1, i32::MIN])?,
             mirror: pick(u, &[0, 0, 0, 1], &[2, u32::MAX])?,
             padding: pick(u, &[2, 2, 0], &[1, 3, u32::MAX])?,
             reserved: pick(u, &[0], &[1, u32::MAX])?,
@@ -211,7 +212,7 @@ impl OptionsArgument {
             || !o.input_mean.is_finite()
             || !o.input_std.is_finite()
             || o.input_std <= 0.0
-            || o.preparation != 0
+            || !(0..=1).contains(&o.preparation)
             || o.mirror > 1
             || ![0, 2].contains(&o.padding)
             || o.reserved != 0;

@@ -21,6 +21,7 @@ use crate::failpoint;
 use crate::model::{Beginning, Epoch, Model, Options};
 use crate::optimizer::MAX_COUNT;
 use crate::optimizer::{Optimizer, Rule};
+use crate::prepare::Preparation;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
@@ -64,6 +65,9 @@ struct Metadata {
     /// Of format 2: 1; missing: 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mirror: Option<u32>,
+    /// Of format 2; missing: RESIZE.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    preparation: Option<Preparation>,
 }
 
 /// `Calibration` as a file has it.
@@ -112,12 +116,13 @@ impl Calibrated {
 
 impl Metadata {
     /// The fields of format 2, and whether they are there.
-    fn later(&self) -> [(&'static str, bool); 4] {
+    fn later(&self) -> [(&'static str, bool); 5] {
         [
             ("calibration", self.calibration.is_some()),
             ("epoch_dataset", self.epoch_dataset.is_some()),
             ("mirror", self.mirror.is_some()),
             ("padding", self.padding.is_some()),
+            ("preparation", self.preparation.is_some()),
         ]
     }
 }
@@ -135,6 +140,7 @@ pub fn save(model: &Model) -> Result<Vec<u8>> {
     let padding = architecture.padding() as u32;
     let padding = (padding != DEFAULT_PADDING).then_some(padding);
     let epoch_dataset = state.epoch.dataset.map(|hash| format!("{hash:032x}"));
+    let preparation = Some(options.preparation).filter(|&p| p != Preparation::default());
     let mut metadata = Metadata {
         format: FORMAT,
         height: architecture.height() as u32,
@@ -157,6 +163,7 @@ pub fn save(model: &Model) -> Result<Vec<u8>> {
         padding,
         calibration: Calibrated::of(&state.calibration),
         mirror: options.mirror.then_some(1),
+        preparation,
     };
     if metadata.later().iter().any(|(_, is_there)| *is_there) {
         metadata.format = LATER_FORMAT;
@@ -245,6 +252,7 @@ fn load_lenet(
         seed: metadata.seed,
         normalization: Normalization { mean: metadata.input_mean, std: metadata.input_std },
         mirror: mirror == 1,
+        preparation: metadata.preparation.unwrap_or_default(),
         ..options.clone()
     };
     options.check().map_err(out_of_range)?;

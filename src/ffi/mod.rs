@@ -18,6 +18,7 @@
 mod check;
 mod data;
 mod guard;
+mod image;
 mod library;
 mod model;
 mod parameters;
@@ -27,6 +28,7 @@ mod types;
 mod usage;
 
 pub use data::*;
+pub use image::*;
 pub use library::*;
 pub use model::*;
 pub use parameters::*;

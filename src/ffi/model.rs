@@ -2,6 +2,7 @@
 
 use super::check::*;
 use super::guard::fence;
+use super::image::PREPARATIONS;
 use super::library::DEVICES;
 use super::types::*;
 use crate::architecture::{Activation, Architecture, DEFAULT_PADDING, Pooling};
@@ -336,7 +337,7 @@ fn preset_options(preset: i32) -> Result<lenet_options> {
         weight_decay: 0.0,
         input_mean: 0.0,
         input_std: 1.0,
-        preparation: 0,
+        preparation: LENET_PREPARE_RESIZE,
         mirror: 0,
         padding: DEFAULT_PADDING,
         reserved: 0,
@@ -375,10 +376,6 @@ unsafe fn read_options(options: *const lenet_options) -> Result<Options> {
             o.num_threads
         )));
     }
-    if o.preparation != 0 {
-        let message = format!("preparation is {}; this version of lenet has only 0", o.preparation);
-        return Err(Error::invalid(message));
-    }
     if o.mirror > 1 {
         return Err(Error::invalid(format!("mirror is {}; it must be 0 or 1", o.mirror)));
     }
@@ -399,6 +396,7 @@ unsafe fn read_options(options: *const lenet_options) -> Result<Options> {
         seed: o.seed,
         normalization: Normalization { mean: o.input_mean, std: o.input_std },
         mirror: o.mirror == 1,
+        preparation: constant("preparation", o.preparation, &PREPARATIONS)?,
     };
     options.check()?;
     Ok(options)
@@ -423,7 +421,7 @@ fn to_c(options: &Options) -> lenet_options {
         weight_decay: options.optimizer.weight_decay,
         input_mean: options.normalization.mean,
         input_std: options.normalization.std,
-        preparation: 0,
+        preparation: number(options.preparation, &PREPARATIONS),
         mirror: options.mirror.into(),
         padding: architecture.padding() as u32,
         reserved: 0,

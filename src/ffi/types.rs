@@ -24,7 +24,7 @@ pub const LENET_ERROR_NON_FINITE: lenet_status = 4;
 pub const LENET_ERROR_DIVERGED: lenet_status = 5;
 /// An output buffer has room for fewer elements than would be written.
 pub const LENET_ERROR_BUFFER_TOO_SMALL: lenet_status = 6;
-/// There is no such file, or no such layer.
+/// There is no such file, or no such layer, or no ink in a picture.
 pub const LENET_ERROR_NOT_FOUND: lenet_status = 7;
 /// The operating system refused to read or write.
 pub const LENET_ERROR_IO: lenet_status = 8;
@@ -86,6 +86,43 @@ pub const LENET_PRESET_CLASSIC: i32 = 0;
 /// data of your own. With few images take small batches, so that an epoch has more steps.
 pub const LENET_PRESET_MODERN: i32 = 1;
 
+/// Grey from 0 (black) to 255 (white).
+pub const LENET_FORMAT_GRAY8: i32 = 0;
+/// Red, green, blue; a pixel's grey is (19595 R + 38470 G + 7471 B + 32768) / 65536, rounded down: luma
+/// as in ITU-R BT.601, 0.299 R + 0.587 G + 0.114 B, and as PIL's mode "L".
+pub const LENET_FORMAT_RGB8: i32 = 1;
+/// Blue, green, red: OpenCV's order.
+pub const LENET_FORMAT_BGR8: i32 = 2;
+/// Red, green, blue, opacity, not multiplied with it. A pixel of grey g and opacity a before a background
+/// b is (g a + b (255 - a)) / 255, rounded. See LENET_PREPARE_RESIZE and _GLYPH for b.
+pub const LENET_FORMAT_RGBA8: i32 = 3;
+/// Blue, green, red, opacity.
+pub const LENET_FORMAT_BGRA8: i32 = 4;
+
+/// Any picture: fitted into height x width with its aspect kept and in the middle (half a pixel further
+/// to the upper left where that is between pixels), each side rounded and at least 1. Antialiased with a
+/// triangular filter, which is bilinear interpolation where the picture grows: PIL's BILINEAR. What is
+/// left free is filled with the median of the picture's outermost pixels. Transparent pixels are seen
+/// before black. Light and dark stay as they are.
+pub const LENET_PREPARE_RESIZE: i32 = 0;
+/// One digit, letter or sign drawn, written or printed on paper, as MNIST's digits were prepared
+/// (yann.lecun.com/exdb/mnist): found wherever it is and however large, whether dark on light or light on
+/// dark, on grey and unevenly lit paper, beside a dark border, with specks; its box fitted into 20/28 of
+/// height and width with its aspect kept, its centre of mass in the middle to whole pixels, white on
+/// black from 0 to 255. MNIST's own digits stay nearly as they are. Train on data that went through the
+/// same preparation.
+///
+/// What is needed of the picture: more than half of it is paper, whose brightness changes smoothly (a
+/// quadratic surface is fitted to it by least trimmed squares), and the glyph is at least 4 pixels and
+/// 1/64 of the picture large and differs from paper by more than 12 grey levels and 5 times the paper's
+/// noise. Ink that lies along an edge of the picture is taken for a border, what touches an edge for a
+/// neighbour if something heavier does not, and parts below 1/16 of the heaviest for specks; all else is
+/// the glyph, so a ruled box around it belongs to it. Leave some paper around: of a stroke that fills
+/// its picture nobody can tell whether it is ink or paper. A picture without ink is
+/// LENET_ERROR_NOT_FOUND. Transparent pixels are seen before white where what is opaque is dark on
+/// average, else before black.
+pub const LENET_PREPARE_GLYPH: i32 = 1;
+
 /// The same learning rate throughout.
 pub const LENET_SCHEDULE_CONSTANT: u32 = 0;
 
@@ -144,7 +181,8 @@ pub struct lenet_options {
     pub input_mean: f64,
     /// Above 0. Presets: 1.
     pub input_std: f64,
-    /// 0; not used yet. Since 1.1.
+    /// What lenet_prepare_image() does to pictures: LENET_PREPARE_RESIZE or _GLYPH; kept in the file.
+    /// Presets: _RESIZE. Since 1.1.
     pub preparation: i32,
     /// 1: predictions are the mean over an image and its mirror image, left for right; they take twice
     /// the time. Probabilities are the mean of both softmaxes, classes the most probable by that
@@ -266,6 +304,24 @@ pub struct lenet_calibration {
     pub loss_after: f64,
 }
 
+/// A picture in the caller's memory. Since 1.1.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct lenet_image {
+    /// sizeof(lenet_image), set by the caller.
+    pub struct_size: u32,
+    /// LENET_FORMAT_GRAY8, _RGB8, _BGR8, _RGBA8 or _BGRA8.
+    pub format: i32,
+    /// Rows: 1 to 65536.
+    pub height: u32,
+    /// Columns: 1 to 65536.
+    pub width: u32,
+    /// Bytes from the beginning of one row to that of the next, at least a row's; 0: rows touch.
+    pub stride: usize,
+    /// The upper left pixel. Read are (height - 1) * stride bytes and one more row.
+    pub pixels: *const u8,
+}
+
 /// A progress function: called by lenet_fit() on its own thread after each step and each epoch.
 /// A return value other than 0 cancels. `progress` is valid during the call only.
 ///
@@ -297,4 +353,5 @@ versioned!(lenet_progress: struct_size epoch epochs event step steps loss accura
     validation_accuracy images_per_second);
 versioned!(lenet_calibration: struct_size reserved temperature threshold coverage error loss_before
     loss_after);
+versioned!(lenet_image: struct_size format height width stride pixels);
 versioned!(lenet_layer: struct_size channels height width parameters name kind);

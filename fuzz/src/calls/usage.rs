@@ -16,6 +16,8 @@ pub enum Call {
     PredictU8 { model: Handle, seed: u8, images: Pointer, n: Count, outputs: [Pointer; 2] },
     Outputs { model: Handle, which: Outputs, pixels: Pixels, place: OutputsPlace },
     OutputsU8 { model: Handle, which: Outputs, seed: u8, place: OutputsPlace },
+    PrepareImage { model: Handle, picture: Picture, pixels: Pointer, length: Length },
+    PredictImage { model: Handle, picture: Picture, outputs: [Pointer; 2] },
     Evaluate { model: Handle, data: Handle, metrics: (Pointer, StructSize), confusion: Confusion },
     Calibrate { model: Handle, data: Handle, max_error: Share, result: (Pointer, StructSize) },
     GetCalibration { model: Handle, calibration: (Pointer, StructSize) },
@@ -34,6 +36,78 @@ pub struct OutputsPlace {
     images: Pointer,
     n: Count,
     out: Pointer,
+}
+
+/// A picture, and what is wrong with it.
+#[derive(Arbitrary, Debug)]
+pub struct Picture {
+    passed: (Pointer, StructSize),
+    format: u8,
+    height: u8,
+    width: u8,
+    /// In place of the height, now and then.
+    side: Option<(u8, u32)>,
+    /// Bytes behind each row, or any stride.
+    padding: u8,
+    stride: Option<(u8, usize)>,
+    pixels: Pointer,
+    contents: Vec<u8>,
+    seed: u8,
+}
+
+impl Picture {
+    /// The struct without its pixels, and the bytes that it needs; none where it is wrong.
+    fn fields(&self) -> (lenet_image, Option<usize>) {
+        let format = match self.format {
+            0..=249 => i32::from(self.format % 5),
+            other => i32::from(other) - 252,
+        };
+        let usual_height = u32::from(self.height) + 1;
+        let height = self.side.filter(|(n, _)| *n < 16).map_or(usual_height, |(_, side)| side);
+        let width = u32::from(self.width) + 1;
+        let bytes = [1, 3, 3, 4, 4].get(format as usize).copied();
+        let row = bytes.map(|bytes| bytes * width as usize);
+        let usual = match self.padding {
+            0..=127 => 0,
+            more => row.unwrap_or(0) + usize::from(more) - 128,
+        };
+        let stride = self.stride.filter(|(n, _)| *n < 16).map_or(usual, |(_, stride)| stride);
+        let image =
+            lenet_image { struct_size: 0, format, height, width, stride, pixels: std::ptr::null() };
+        let length = row.filter(|_| (1..=65536).contains(&height)).and_then(|row| {
+            let step = if stride == 0 { row } else { stride };
+            let before = (height as usize - 1).checked_mul(step)?;
+            before.checked_add(row).filter(|&n| step >= row && isize::try_from(n).is_ok())
+        });
+        (image, length)
+    }
+
+    /// The picture in memory, what of it must make a call fail.
+    fn place(&self, expect: Expect) -> Option<(Buffer, Buffer, Expect)> {
+        let (fields, length) = self.fields();
+        let (_, size) = self.passed;
+        // Of an older struct the library sees less than is here.
+        let whole = size.of::<lenet_image>() >= size_of::<lenet_image>();
+        // A picture that is right may be too large to be made here.
+        if length.is_some_and(|length| length > 1 << 22) {
+            return None;
+        }
+        let count = length.unwrap_or(0).max(1);
+        let made = bytes(self.seed, count).enumerate();
+        let contents: Vec<u8> =
+            made.map(|(i, byte)| self.contents.get(i).copied().unwrap_or(byte)).collect();
+        let mut pixels = Buffer::input(&contents);
+        let its_pixels = pixels.pass::<u8>(self.pixels);
+        let place = size.place(&lenet_image { pixels: its_pixels.pointer, ..fields });
+        let expect = size
+            .expect::<lenet_image>(expect)
+            .wrong(length.is_none() && whole, LENET_ERROR_INVALID_ARGUMENT)
+            .wrong(its_pixels.is_null() && whole, LENET_ERROR_NULL_POINTER)
+            .possible(!whole, LENET_ERROR_INVALID_ARGUMENT)
+            .possible(!whole, LENET_ERROR_NULL_POINTER)
+            .possible(true, LENET_ERROR_NOT_FOUND);
+        Some((place, pixels, expect))
+    }
 }
 
 /// Room for the confusion counts.
@@ -94,6 +168,12 @@ impl Call {
                 };
                 let expect = Expect::default();
                 outputs(world, model, which, (images, true), place, expect, function);
+            }
+            Call::PrepareImage { model, picture, pixels, length } => {
+                prepare_image(world, model, &picture, pixels, length);
+            }
+            Call::PredictImage { model, picture, outputs } => {
+                predict_image(world, model, &picture, outputs);
             }
             Call::Evaluate { model, data, metrics, confusion } => {
                 evaluate(world, model, data, metrics, confusion);
@@ -182,6 +262,62 @@ fn outputs<T>(
     room.check(succeeded);
     if succeeded {
         assert!(room.values::<f32>().iter().all(|value| value.is_finite()));
+    }
+    world.settle(model, false);
+}
+
+fn prepare_image(
+    world: &mut World,
+    model: Handle,
+    picture: &Picture,
+    output: Pointer,
+    length: Length,
+) {
+    let (passed, sizes, expect) = model_argument(world, model);
+    let Some((mut place, contents, expect)) = picture.place(expect) else { return };
+    let image = place.pass::<lenet_image>(picture.passed.0);
+    let mut room = Buffer::output::<u8>(length.real(sizes.pixels));
+    let output = room.pass::<u8>(output);
+    let length = length.of(sizes.pixels);
+    let expect = expect
+        .structure(image)
+        .pointer(output)
+        .wrong(length < sizes.pixels, LENET_ERROR_BUFFER_TOO_SMALL)
+        .wrong(isize::try_from(length).is_err(), LENET_ERROR_INVALID_ARGUMENT);
+    let status =
+        unsafe { lenet_prepare_image(passed.pointer, image.pointer, output.pointer, length) };
+    let succeeded = expect.check("lenet_prepare_image", status);
+    place.check_unchanged();
+    contents.check_unchanged();
+    room.check(succeeded);
+    if succeeded {
+        room.check_unwritten_from::<u8>(sizes.pixels);
+    }
+    world.settle(model, false);
+}
+
+fn predict_image(world: &mut World, model: Handle, picture: &Picture, outputs: [Pointer; 2]) {
+    let (passed, sizes, expect) = model_argument(world, model);
+    let Some((mut place, contents, expect)) = picture.place(expect) else { return };
+    let image = place.pass::<lenet_image>(picture.passed.0);
+    let (mut class_place, mut row_place) =
+        (Buffer::output::<u8>(1), Buffer::output::<f32>(sizes.classes));
+    let classes = class_place.pass::<u8>(outputs[0]).or_null();
+    let probabilities = row_place.pass::<f32>(outputs[1]).or_null();
+    let expect = expect
+        .structure(image)
+        .pointer(classes)
+        .pointer(probabilities)
+        .possible(!sizes.tame, LENET_ERROR_DIVERGED);
+    let (c, p) = (classes.pointer, probabilities.pointer);
+    let status = unsafe { lenet_predict_image(passed.pointer, image.pointer, c, p) };
+    let succeeded = expect.check("lenet_predict_image", status);
+    place.check_unchanged();
+    contents.check_unchanged();
+    class_place.check(succeeded && !c.is_null());
+    row_place.check(succeeded && !p.is_null());
+    if succeeded && !c.is_null() {
+        assert!(sizes.has_all(&class_place.values::<u8>()));
     }
     world.settle(model, false);
 }

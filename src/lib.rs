@@ -33,6 +33,7 @@
 //! | `view` | how one image is seen: mirrored, turned, scaled, shifted |
 //! | `architecture` | what is built: sizes, layer table, parameter names, shapes, places |
 //! | `optimizer` | SGD with momentum, AdamW |
+//! | `standing` | where training stands, to go on after a stop |
 //! | `turn` | whose turn it is to change a model |
 //! | `prepare` | any picture to the network's input |
 //! | `idx` | IDX files: the images and labels of MNIST and its kin |
@@ -83,6 +84,7 @@ mod plugin_abi;
 mod prediction;
 mod prepare;
 mod run;
+mod standing;
 mod turn;
 mod unique;
 mod values;

@@ -6,7 +6,7 @@ use super::types::*;
 use crate::batch::{Pixels, Targets};
 use crate::error::{Error, Result};
 use crate::fence::float_environment::Outside;
-use crate::fit::{Event, FitOptions, Progress, fit};
+use crate::fit::{Event, FitOptions, Listener, Progress, fit};
 use crate::model::{Model, image_elements};
 use std::ffi::c_void;
 use std::mem::size_of;
@@ -207,8 +207,7 @@ pub unsafe extern "C" fn lenet_fit(
                 unsafe { progress(&raw const report, user_data) == 0 }
             }
         });
-        let announce =
-            announce.as_mut().map(|announce| announce as &mut dyn FnMut(&Progress) -> bool);
+        let announce = announce.as_mut().map(|announce| announce as &mut Listener);
         fit(&model.0, &train.0, validation.map(|v| &v.0), options, announce)
     })
 }

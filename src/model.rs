@@ -347,28 +347,32 @@ impl Training<'_> {
         self.model.check_labels("labels", targets.labels)?;
         targets.check_weights()?;
         let images = self.model.images(pixels);
-        let (n, epoch) = (targets.labels.len(), self.model.state().epoch);
+        let State { learning_rate, epoch, .. } = State::clone(&self.model.state());
+        let (n, rates) = (targets.labels.len(), [learning_rate]);
         let mut result = StepResult { loss: f32::NAN, correct: 0 };
-        self.steps_checked(&images, targets, n, |_| epoch, &mut |step| result = step)?;
+        let each = &mut |step| result = step;
+        self.steps_checked(&images, targets, n, &rates, |_| epoch, each)?;
         Ok(result)
     }
 
-    /// The first of the steps on batches of `batch` images, whose targets have been checked: as many steps as
-    /// the engine makes at once. Gives the number of images that they have trained on; `epoch` tells where
+    /// The first of the steps on batches of `batch` images, whose targets have been checked, each with its
+    /// learning rate: as many steps as the engine makes at once. Gives the number of images that they have trained on; `epoch` tells where
     /// `fit` stands after so many, and `each` gets every step's result when the last one is published.
     pub fn steps_checked(
         &mut self,
         images: &Images,
         targets: &Targets,
         batch: usize,
+        learning_rates: &[f64],
         epoch: impl Fn(usize) -> Epoch,
         each: &mut dyn FnMut(StepResult),
     ) -> Result<usize> {
         let state = self.model.state();
         let gradient = self.model.take_gradient()?;
         let mut next = self.next_state(&state)?;
-        let first = self.step_after(&state);
-        let run = Run { images: *images, targets: *targets, batch, first };
+        let (optimizer, number) = (self.model.options.optimizer, number_after(&state));
+        let run =
+            Run { images: *images, targets: *targets, batch, optimizer, number, learning_rates };
         let mut results = self.model.results.take().unwrap_or_default();
         results.clear();
         let weights = unshared(&mut unshared(&mut next)?.weights)?;
@@ -380,12 +384,12 @@ impl Training<'_> {
         self.model.gradients.give_back(gradient);
         let trained = targets.labels.len().min(ran.steps * batch);
         if ran.steps > 0 {
-            self.publish_next(state, next, run.step(ran.steps - 1).number, epoch(trained))?;
+            self.publish_next(state, next, run.number_of(ran.steps - 1), epoch(trained))?;
         }
         results.iter().take(ran.steps).for_each(|&result| each(result));
         let after = results.get(ran.steps).map_or(0.0, |result| result.loss);
         self.model.results.give_back(results);
-        check_finite_step(&format!("step {}", run.step(ran.steps).number), after, ran.finite)?;
+        check_finite_step(&format!("step {}", run.number_of(ran.steps)), after, ran.finite)?;
         Ok(trained)
     }
 
@@ -396,12 +400,13 @@ impl Training<'_> {
         let gradient = self.model.engine.upload(&[gradient])?;
         let mut next = self.next_state(&state)?;
         let weights = unshared(&mut unshared(&mut next)?.weights)?;
-        let step = self.step_after(&state);
+        let (optimizer, number) = (self.model.options.optimizer, number_after(&state));
+        let step = Step { optimizer, number, learning_rate: state.learning_rate };
         let finite = self.model.engine.step(step, &state.weights, &gradient, weights)?;
         failpoint::point();
-        check_finite_step(&format!("step {}", step.number), 0.0, finite)?;
+        check_finite_step(&format!("step {number}"), 0.0, finite)?;
         let epoch = state.epoch;
-        self.publish_next(state, next, step.number, epoch)
+        self.publish_next(state, next, number, epoch)
     }
 
     /// Replaces the parameters; optimizer state and counters stay.
@@ -419,12 +424,6 @@ impl Training<'_> {
 
     pub fn set_calibration(&mut self, calibration: Calibration) {
         self.model.publish(Arc::new(State { calibration, ..State::clone(&self.model.state()) }));
-    }
-
-    fn step_after(&self, state: &State) -> Step {
-        let number = state.step.saturating_add(1).min(MAX_COUNT);
-        let (optimizer, learning_rate) = (self.model.options.optimizer, state.learning_rate);
-        Step { optimizer, number, learning_rate }
     }
 
     /// The state that a step may write. It is one that nobody can see any more, so that training
@@ -457,6 +456,11 @@ impl Training<'_> {
         *self.model.spare.lock() = Some(previous);
         Ok(())
     }
+}
+
+/// The number of the step after this state.
+fn number_after(state: &State) -> u64 {
+    state.step.saturating_add(1).min(MAX_COUNT)
 }
 
 fn unshared<T>(arc: &mut Arc<T>) -> Result<&mut T> {

@@ -117,10 +117,8 @@ impl Engine for Several {
     ) -> Result<Ran> {
         let mut ran = self.0.train(run, now, gradient, next, each)?;
         while ran.finite && ran.steps < run.steps().min(3) {
-            let rest = ran.steps * run.batch..run.targets.labels.len();
-            let (images, targets) = (run.images.part(rest.clone()), run.targets.part(rest));
             let now = self.copy(next)?;
-            let rest = Run { images, targets, first: run.step(ran.steps), ..*run };
+            let rest = run.after(ran.steps);
             // A step that is not finite must leave the one before.
             let after = &mut self.copy(next)?;
             let step = self.0.train(&rest, &now, gradient, after, each)?;

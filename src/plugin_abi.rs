@@ -312,7 +312,11 @@ pub struct RunThere {
     count: usize,
     /// Images of a step.
     size: usize,
+    /// The first step. Those after it have its optimizer and the numbers that follow.
     first: StepThere,
+    /// One a step.
+    learning_rates: *const f64,
+    steps: usize,
 }
 
 impl RunThere {
@@ -322,17 +326,25 @@ impl RunThere {
             targets: TargetsThere::new(&run.targets),
             count: run.targets.labels.len(),
             size: run.batch,
-            first: StepThere::new(run.first),
+            first: StepThere::new(run.step(0)),
+            learning_rates: run.learning_rates.as_ptr(),
+            steps: run.learning_rates.len(),
         }
     }
 
     /// # Safety
     /// The pointers and lengths are of slices; an image has `size` pixels.
     pub unsafe fn read(&self, size: usize) -> Result<Run<'_>> {
-        let first = self.first.read()?;
+        let Step { optimizer, number, .. } = self.first.read()?;
         // SAFETY: as above.
-        let (images, targets) = unsafe { (self.batch.read(size), self.targets.read(self.count)) };
-        Ok(Run { images, targets, batch: self.size, first })
+        let (images, targets, learning_rates) = unsafe {
+            (
+                self.batch.read(size),
+                self.targets.read(self.count),
+                slice::from_raw_parts(self.learning_rates, self.steps),
+            )
+        };
+        Ok(Run { images, targets, batch: self.size, optimizer, number, learning_rates })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Training steps that follow each other: what an engine is asked to do at once, and how far it came.
 
 use crate::batch::{Images, Targets};
-use crate::optimizer::{MAX_COUNT, Step};
+use crate::optimizer::{MAX_COUNT, Optimizer, Step};
 
 /// Training steps that follow each other, each on the next batch.
 #[derive(Clone, Copy)]
@@ -12,19 +12,41 @@ pub struct Run<'a> {
     pub targets: Targets<'a>,
     /// Images of a step; the last one may have fewer.
     pub batch: usize,
-    /// Those after it have its optimizer and learning rate, and the numbers that follow.
-    pub first: Step,
+    pub optimizer: Optimizer,
+    /// Of the first step; those after it have the numbers that follow.
+    pub number: u64,
+    /// One a step, and for no step more.
+    pub learning_rates: &'a [f64],
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
     /// Step `i` of the run, counted from 0.
     pub fn step(&self, i: usize) -> Step {
-        Step { number: (self.first.number + i as u64).min(MAX_COUNT), ..self.first }
+        let (optimizer, number) = (self.optimizer, self.number_of(i));
+        Step { optimizer, number, learning_rate: self.learning_rates[i] }
+    }
+
+    /// The number of step `i`, also of the one after the last.
+    pub fn number_of(&self, i: usize) -> u64 {
+        (self.number + i as u64).min(MAX_COUNT)
     }
 
     /// Steps that the run has.
     pub fn steps(&self) -> usize {
         self.targets.labels.len().div_ceil(self.batch)
+    }
+
+    /// What is left of it after so many steps.
+    pub fn after(&self, steps: usize) -> Run<'a> {
+        let count = self.targets.labels.len();
+        let rest = (steps * self.batch).min(count)..count;
+        Run {
+            images: self.images.part(rest.clone()),
+            targets: self.targets.part(rest),
+            number: self.number_of(steps),
+            learning_rates: &self.learning_rates[steps..],
+            ..*self
+        }
     }
 }
 

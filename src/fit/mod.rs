@@ -63,6 +63,8 @@ pub fn fit(
     let batch_size = options.batch_size as usize;
     let (mut order, mut labels) = (Vec::new(), Vec::new());
     reserve(&mut labels, train.count())?;
+    let mut rates = Vec::new();
+    reserve(&mut rates, train.count().div_ceil(batch_size))?;
     for number in 1..=options.epochs {
         let Epoch { index, consumed, .. } = standing;
         shuffle(&mut order, model.options().seed, index, train.count())?;
@@ -105,8 +107,11 @@ pub fn fit(
                 seen.loss += f64::from(result.loss) * images as f64;
             };
             let targets = Targets { labels: &labels[range.clone()], weights: None };
+            rates.clear();
+            rates.resize(range.len().div_ceil(batch_size), model.state().learning_rate);
             let images = images.part(range);
-            done += training.steps_checked(&images, &targets, batch_size, after, &mut each)?;
+            done +=
+                training.steps_checked(&images, &targets, batch_size, &rates, after, &mut each)?;
             failpoint::point();
             report.step = step;
             report.loss = seen.loss / seen.count as f64;

@@ -22,7 +22,7 @@ use super::interface::{Engine, single_step};
 use crate::architecture::{Architecture, Outputs};
 use crate::batch::{Images, Normalization, Seen, Targets, chunks};
 use crate::error::{Code, Error, Result};
-use crate::optimizer::{Rule, Step};
+use crate::optimizer::{Optimizer, Rule, Step};
 use crate::parameters::Weights;
 use crate::run::{Ran, Run};
 use crate::values::Values;
@@ -244,7 +244,7 @@ impl Engine for CudaEngine {
         images.check_pixels(0..labels.len(), now.architecture().width(), self.normalization)?;
         let rates: Vec<Rates> = (0..steps).map(|i| rates(run.step(i))).collect();
         let inputs = buffers.bring(&self.gpu, &images, labels, &rates)?;
-        let plan = Plan { batch: run.batch.min(labels.len()), steps, rule: rule(run.first) };
+        let plan = Plan { batch: run.batch.min(labels.len()), steps, rule: rule(run.optimizer) };
         let (next, now) = (next.values_mut().tensor()?, now.values().tensor()?);
         let report = Cell::new(Report::default());
         let start = Instant::now();
@@ -291,14 +291,14 @@ fn rates(step: Step) -> Rates {
     }
 }
 
-fn rule(step: Step) -> arguments::Rule {
-    let rule = match step.optimizer.rule {
-        Rule::Sgd if step.optimizer.momentum == 0.0 => SGD,
+fn rule(optimizer: Optimizer) -> arguments::Rule {
+    let rule = match optimizer.rule {
+        Rule::Sgd if optimizer.momentum == 0.0 => SGD,
         Rule::Sgd => SGD_MOMENTUM,
         Rule::AdamW => ADAMW,
     };
-    let momentum = step.optimizer.momentum as f32;
-    let weight_decay = step.optimizer.weight_decay as f32;
+    let momentum = optimizer.momentum as f32;
+    let weight_decay = optimizer.weight_decay as f32;
     arguments::Rule { rule, momentum, weight_decay, reserved: 0 }
 }
 
@@ -382,7 +382,7 @@ impl InplaceOp3 for ApplyOp<'_> {
             gradient: gpu.floats(gradient, gradient_layout)?,
             next: gpu.floats(next, next_layout)?,
             report,
-            rule: rule(self.step),
+            rule: rule(self.step.optimizer),
             rates: rates(self.step),
             parameters: count as u32,
             reserved: 0,

@@ -6,8 +6,6 @@
 //! between draws. Only sums, products and quotients of f64 are computed, the sine and cosine too, so that every
 //! machine draws the same bits.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "whoever trains will draw from here"))]
-
 pub use crate::view::View;
 use std::f64::consts::PI;
 

@@ -24,6 +24,7 @@
 //! | `dataset` | labelled images in memory |
 //! | `engine` | how a batch is computed: fused for CPUs, candle's operations for the rest |
 //! | `network` | LeNet in candle's operations: definition and oracle |
+//! | `standing` | where training stands, to go on after a stop |
 //! | `parameters` | the flat parameter vector, its views, its first draw |
 //! | `plugin_abi` | what crosses between a library and its plugin: a table of C functions |
 //! | `run` | training steps that follow each other |
@@ -33,7 +34,6 @@
 //! | `view` | how one image is seen: mirrored, turned, scaled, shifted |
 //! | `architecture` | what is built: sizes, layer table, parameter names, shapes, places |
 //! | `optimizer` | SGD with momentum, AdamW |
-//! | `standing` | where training stands, to go on after a stop |
 //! | `turn` | whose turn it is to change a model |
 //! | `prepare` | any picture to the network's input |
 //! | `idx` | IDX files: the images and labels of MNIST and its kin |

@@ -19,7 +19,7 @@ use crate::parameters::{Weights, with_classes, xavier};
 use crate::prediction;
 use crate::prepare::{Image, Prepared, Preparer};
 use crate::run::Run;
-use crate::standing::Epoch;
+use crate::standing::{Course, Epoch, Kept, Standing};
 use crate::turn::{Turn, TurnGuard};
 use crate::values::Values;
 use crate::view::View;
@@ -34,7 +34,7 @@ pub struct State {
     pub learning_rate: f64,
     /// Optimizer steps so far.
     pub step: u64,
-    pub epoch: Epoch,
+    pub standing: Standing,
     pub calibration: Calibration,
 }
 
@@ -46,7 +46,10 @@ pub struct Beginning {
     /// Those of `Optimizer::state_names`; None: zeros.
     pub averages: Option<Vec<Vec<f32>>>,
     pub step: u64,
-    pub epoch: Epoch,
+    /// Without what its course has kept.
+    pub standing: Standing,
+    /// That: its step, and rows like the parameters and averages.
+    pub kept: Option<(u64, Vec<Vec<f32>>)>,
     pub calibration: Calibration,
 }
 
@@ -82,17 +85,23 @@ impl Model {
     /// A model that goes on from there.
     pub fn begin(options: Options, beginning: Beginning) -> Result<Self> {
         let (options, engine) = open(options)?;
-        let Beginning { parameters, averages, step, epoch, calibration } = beginning;
+        let Beginning { parameters, averages, step, mut standing, kept, calibration } = beginning;
         let zeros = vec![0.0; parameters.len()];
         let mut rows = vec![parameters.as_slice()];
         match &averages {
             Some(averages) => rows.extend(averages.iter().map(Vec::as_slice)),
             None => rows.extend(options.optimizer.state_names().iter().map(|_| zeros.as_slice())),
         }
-        let weights = Weights::new(options.architecture, engine.upload(&rows)?);
+        let upload = |rows: &[&[f32]]| -> Result<Arc<Weights>> {
+            Ok(Arc::new(Weights::new(options.architecture, engine.upload(rows)?)))
+        };
+        let weights = upload(&rows)?;
+        if let (Some(course), Some((step, rows))) = (&mut standing.course, &kept) {
+            let rows: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
+            course.kept = Some(Kept { step: *step, weights: upload(&rows)? });
+        }
         let learning_rate = options.learning_rate;
-        let weights = Arc::new(weights);
-        let state = State { weights, learning_rate, step, epoch, calibration };
+        let state = State { weights, learning_rate, step, standing, calibration };
         Ok(Model::assemble(options, engine, state))
     }
 
@@ -100,25 +109,29 @@ impl Model {
     /// until one of them trains.
     pub fn try_clone(&self) -> Result<Self> {
         let (options, engine) = open(self.options.clone())?;
-        let state = self.state();
-        let weights = engine.adopt(&state.weights)?;
-        Ok(Model::assemble(options, engine, State { weights, ..State::clone(&state) }))
+        let mut state = State::clone(&self.state());
+        state.weights = engine.adopt(&state.weights)?;
+        if let Some(Course { kept: Some(kept), .. }) = &mut state.standing.course {
+            kept.weights = engine.adopt(&kept.weights)?;
+        }
+        Ok(Model::assemble(options, engine, state))
     }
 
     /// A second model whose last layer has so many classes: what both have is the same, optimizer state included, and
-    /// what is new is what a new model with so many classes begins with. An interrupted epoch is not gone on with,
+    /// what is new is what a new model with so many classes begins with. An interrupted fit is not gone on with,
     /// and the copy is not calibrated: both were for other classes.
     pub fn clone_with_classes(&self, classes: u32) -> Result<Self> {
         let state = self.state();
         let architecture = self.architecture().with_classes(classes)?;
         let (rows, seed) = (state.weights.values().rows()?, self.options.seed);
+        let epoch = Epoch { index: state.standing.epoch.index, ..Epoch::default() };
         let mut rows = with_classes(&rows, self.architecture(), architecture, seed);
         let beginning = Beginning {
             parameters: rows.remove(0),
             averages: Some(rows),
             step: state.step,
-            epoch: Epoch { index: state.epoch.index, ..Epoch::default() },
-            calibration: Calibration::default(),
+            standing: Standing { epoch, course: None },
+            ..Beginning::default()
         };
         let learning_rate = state.learning_rate;
         Model::begin(Options { architecture, learning_rate, ..self.options.clone() }, beginning)
@@ -347,16 +360,16 @@ impl Training<'_> {
         self.model.check_labels("labels", targets.labels)?;
         targets.check_weights()?;
         let images = self.model.images(pixels);
-        let State { learning_rate, epoch, .. } = State::clone(&self.model.state());
+        let State { learning_rate, standing, .. } = State::clone(&self.model.state());
         let (n, rates) = (targets.labels.len(), [learning_rate]);
         let mut result = StepResult { loss: f32::NAN, correct: 0 };
         let each = &mut |step| result = step;
-        self.steps_checked(&images, targets, n, &rates, |_| epoch, each)?;
+        self.steps_checked(&images, targets, n, &rates, |_| standing.clone(), each)?;
         Ok(result)
     }
 
     /// The first of the steps on batches of `batch` images, whose targets have been checked, each with its
-    /// learning rate: as many steps as the engine makes at once. Gives the number of images that they have trained on; `epoch` tells where
+    /// learning rate: as many steps as the engine makes at once. Gives the number of images that they have trained on; `standing` tells where
     /// `fit` stands after so many, and `each` gets every step's result when the last one is published.
     pub fn steps_checked(
         &mut self,
@@ -364,7 +377,7 @@ impl Training<'_> {
         targets: &Targets,
         batch: usize,
         learning_rates: &[f64],
-        epoch: impl Fn(usize) -> Epoch,
+        standing: impl Fn(usize) -> Standing,
         each: &mut dyn FnMut(StepResult),
     ) -> Result<usize> {
         let state = self.model.state();
@@ -384,7 +397,7 @@ impl Training<'_> {
         self.model.gradients.give_back(gradient);
         let trained = targets.labels.len().min(ran.steps * batch);
         if ran.steps > 0 {
-            self.publish_next(state, next, run.number_of(ran.steps - 1), epoch(trained))?;
+            self.publish_next(state, next, run.number_of(ran.steps - 1), standing(trained))?;
         }
         results.iter().take(ran.steps).for_each(|&result| each(result));
         let after = results.get(ran.steps).map_or(0.0, |result| result.loss);
@@ -405,8 +418,8 @@ impl Training<'_> {
         let finite = self.model.engine.step(step, &state.weights, &gradient, weights)?;
         failpoint::point();
         check_finite_step(&format!("step {number}"), 0.0, finite)?;
-        let epoch = state.epoch;
-        self.publish_next(state, next, number, epoch)
+        let standing = state.standing.clone();
+        self.publish_next(state, next, number, standing)
     }
 
     /// Replaces the parameters; optimizer state and counters stay.
@@ -420,6 +433,16 @@ impl Training<'_> {
         let weights = Arc::new(Weights::new(self.model.architecture(), values));
         self.model.publish(Arc::new(State { weights, ..State::clone(&state) }));
         Ok(())
+    }
+
+    /// Says where training stands, and goes back to what was kept, if anything was: parameters, averages and
+    /// number of steps.
+    pub fn settle(&mut self, standing: Standing, kept: Option<Kept>) {
+        let mut state = State { standing, ..State::clone(&self.model.state()) };
+        if let Some(Kept { step, weights }) = kept {
+            (state.step, state.weights) = (step, weights);
+        }
+        self.model.publish(Arc::new(state));
     }
 
     pub fn set_calibration(&mut self, calibration: Calibration) {
@@ -446,11 +469,11 @@ impl Training<'_> {
         state: Arc<State>,
         mut next: Arc<State>,
         number: u64,
-        epoch: Epoch,
+        standing: Standing,
     ) -> Result<()> {
         let following = unshared(&mut next)?;
         let weights = Arc::clone(&following.weights);
-        *following = State { weights, step: number, epoch, ..State::clone(&state) };
+        *following = State { weights, step: number, standing, ..State::clone(&state) };
         drop(state);
         let previous = self.model.publish(next);
         *self.model.spare.lock() = Some(previous);

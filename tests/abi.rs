@@ -84,7 +84,8 @@ fn rust_and_c_agree_on_every_struct() {
             activation, pooling, optimizer, seed, learning_rate, momentum, weight_decay, input_mean,
             input_std, preparation, mirror, padding, reserved }
         lenet_layer { struct_size, channels, height, width, parameters, name, kind }
-        lenet_fit_options { struct_size, epochs, batch_size, schedule }
+        lenet_fit_options { struct_size, epochs, batch_size, schedule, shift, keep, patience, reserved,
+            flip, rotation, scale, max_seconds, target_accuracy, class_balance }
         lenet_progress { struct_size, epoch, epochs, event, step, steps, loss, accuracy,
             validation_loss, validation_accuracy, images_per_second }
         lenet_metrics { struct_size, reserved, count, correct, loss, accuracy }

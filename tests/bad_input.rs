@@ -191,12 +191,7 @@ impl Args {
             path: fixture.path("model"),
             labels_path: fixture.path("labels"),
             options: small_with_momentum(),
-            fit_options: lenet_fit_options {
-                struct_size: size_of::<lenet_fit_options>() as u32,
-                epochs: 1,
-                batch_size: 8,
-                schedule: LENET_SCHEDULE_CONSTANT,
-            },
+            fit_options: fit_options(1, 8),
             // The first image: three bytes a pixel, and rows that do not touch.
             picture: lenet_image {
                 struct_size: size_of::<lenet_image>() as u32,
@@ -737,8 +732,9 @@ fn table() -> Table {
         t.row("lenet_device_count", "device may lack", move |a| a.device = device, LENET_OK, &[]);
     }
     for function in ["lenet_options_init", "lenet_fit_options_init"] {
-        wrong!(t, function, invalid, preset: [-1, 2, 99]);
+        wrong!(t, function, invalid, preset: [-1, 3, 99]);
         t.row(function, "preset is modern", |a| a.preset = LENET_PRESET_MODERN, LENET_OK, &[]);
+        t.row(function, "preset is accurate", |a| a.preset = LENET_PRESET_ACCURATE, LENET_OK, &[]);
     }
     wrong!(t, "lenet_get_layer", LENET_ERROR_NOT_FOUND, index: [12, usize::MAX]);
     let rates = [f64::NAN, f64::INFINITY, -1.0];
@@ -795,7 +791,13 @@ fn struct_size_rows(t: &mut Table) {
         "options",
         &[4, 48, 88],
     );
-    sized_struct::<lenet_fit_options>(t, "lenet_fit_options", &["lenet_fit"], "options", &[4, 12]);
+    sized_struct::<lenet_fit_options>(
+        t,
+        "lenet_fit_options",
+        &["lenet_fit"],
+        "options",
+        &[4, 12, 16, 28, 32, 72],
+    );
     sized_struct::<lenet_layer>(t, "lenet_layer", &["lenet_get_layer"], "layer", &[4, 16, 32]);
     sized_struct::<lenet_metrics>(t, "lenet_metrics", &["lenet_evaluate"], "metrics", &[4, 8, 32]);
     for (function, parameter) in
@@ -876,7 +878,34 @@ fn option_rows(t: &mut Table) {
     }
     wrong!(t, "lenet_fit", invalid, fit_options.epochs: [0]);
     wrong!(t, "lenet_fit", invalid, fit_options.batch_size: [0]);
-    wrong!(t, "lenet_fit", invalid, fit_options.schedule: [1, 99]);
+    wrong!(t, "lenet_fit", invalid, fit_options.schedule: [2, 99, u32::MAX]);
+    wrong!(t, "lenet_fit", invalid, fit_options.shift: [16, u32::MAX]);
+    wrong!(t, "lenet_fit", invalid, fit_options.keep: [2, u32::MAX]);
+    wrong!(t, "lenet_fit", invalid, fit_options.reserved: [1, u32::MAX]);
+    wrong!(t, "lenet_fit", invalid, fit_options.flip: [1.1, -0.1, nan, inf]);
+    wrong!(t, "lenet_fit", invalid, fit_options.rotation: [180.1, -1.0, nan, inf]);
+    wrong!(t, "lenet_fit", invalid, fit_options.scale: [1.0, -0.1, nan, inf]);
+    wrong!(t, "lenet_fit", invalid, fit_options.max_seconds: [-1.0, nan, inf]);
+    wrong!(t, "lenet_fit", invalid, fit_options.target_accuracy: [1.1, -0.1, nan, inf]);
+    wrong!(t, "lenet_fit", invalid, fit_options.class_balance: [1.1, -0.1, nan, inf]);
+    let needs: [(&str, &str, fn(&mut lenet_fit_options)); 3] = [
+        ("keep", "LENET_KEEP_BEST", |o| o.keep = LENET_KEEP_BEST),
+        ("patience", "3", |o| o.patience = 3),
+        ("target_accuracy", "0.9", |o| o.target_accuracy = 0.9),
+    ];
+    for (name, value, set) in needs {
+        let without = move |a: &mut Args| {
+            set(&mut a.fit_options);
+            a.validation = null_mut();
+        };
+        let wrong = format!("options.{name} is {value} without validation");
+        t.row("lenet_fit", &wrong, without, invalid, &[name, value, "validation is NULL"]);
+        let wrong = format!("options.{name} is {value} with validation");
+        let with = move |a: &mut Args| set(&mut a.fit_options);
+        t.row("lenet_fit", &wrong, with, LENET_OK, &[]);
+    }
+    let timed = |a: &mut Args| (a.fit_options.epochs, a.fit_options.max_seconds) = (0, 1e-9);
+    t.row("lenet_fit", "options.max_seconds, and no epochs", timed, LENET_OK, &[]);
     let largest = |a: &mut Args| a.fit_options.batch_size = u32::MAX;
     t.row("lenet_fit", "options.batch_size is more than there is", largest, LENET_OK, &[]);
 }

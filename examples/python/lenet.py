@@ -66,7 +66,22 @@ class Options(ctypes.Structure):
 
 
 class FitOptions(ctypes.Structure):
-    _fields_ = [("struct_size", c_uint32), ("epochs", c_uint32), ("batch_size", c_uint32), ("schedule", c_uint32)]
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("epochs", c_uint32),
+        ("batch_size", c_uint32),
+        ("schedule", c_uint32),
+        ("shift", c_uint32),
+        ("keep", c_uint32),
+        ("patience", c_uint32),
+        ("reserved", c_uint32),
+        ("flip", c_double),
+        ("rotation", c_double),
+        ("scale", c_double),
+        ("max_seconds", c_double),
+        ("target_accuracy", c_double),
+        ("class_balance", c_double),
+    ]
 
 
 class CMetrics(ctypes.Structure):
@@ -108,7 +123,7 @@ class CLayer(ctypes.Structure):
     ]
 
 
-_SIZES = {Options: 104, FitOptions: 16, CMetrics: 40, CProgress: 72, CLayer: 24 + 2 * ctypes.sizeof(c_void_p)}
+_SIZES = {Options: 104, FitOptions: 80, CMetrics: 40, CProgress: 72, CLayer: 24 + 2 * ctypes.sizeof(c_void_p)}
 for _struct, _size in _SIZES.items():
     assert ctypes.sizeof(_struct) == _size, _struct
 

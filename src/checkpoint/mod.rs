@@ -1,7 +1,8 @@
 //! A model as one safetensors file, and back.
 //!
 //! The tensors are `conv1.weight` ... `fc3.bias` with PyTorch's shapes, then the optimizer's running
-//! averages, flat, as `optimizer.*`. What else a model is goes as JSON under the single metadata key
+//! averages, flat, as `optimizer.*`, then, in a fit that keeps the best, parameters and averages of that
+//! as `best.*`. What else a model is goes as JSON under the single metadata key
 //! `lenet`: one key, because safetensors writes several in random order and the same model should
 //! make the same bytes.
 //!
@@ -9,6 +10,8 @@
 //! tensor too many is refused like one too few. A file without our metadata may be a plain PyTorch
 //! state_dict: `pytorch`.
 
+mod course;
+mod hash;
 mod header;
 mod pytorch;
 mod tensors;
@@ -22,7 +25,8 @@ use crate::model::{Beginning, Model, Options};
 use crate::optimizer::MAX_COUNT;
 use crate::optimizer::{Optimizer, Rule};
 use crate::prepare::Preparation;
-use crate::standing::Epoch;
+use crate::standing::{Epoch, Standing};
+use course::{CourseMetadata, best_tensor};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
@@ -69,6 +73,9 @@ struct Metadata {
     /// Of format 2; missing: RESIZE.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     preparation: Option<Preparation>,
+    /// Of format 2: of a fit that has not ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    course: Option<CourseMetadata>,
 }
 
 /// `Calibration` as a file has it.
@@ -117,9 +124,10 @@ impl Calibrated {
 
 impl Metadata {
     /// The fields of format 2, and whether they are there.
-    fn later(&self) -> [(&'static str, bool); 5] {
+    fn later(&self) -> [(&'static str, bool); 6] {
         [
             ("calibration", self.calibration.is_some()),
+            ("course", self.course.is_some()),
             ("epoch_dataset", self.epoch_dataset.is_some()),
             ("mirror", self.mirror.is_some()),
             ("padding", self.padding.is_some()),
@@ -140,8 +148,8 @@ pub fn save(model: &Model) -> Result<Vec<u8>> {
     let architecture = options.architecture;
     let padding = architecture.padding() as u32;
     let padding = (padding != DEFAULT_PADDING).then_some(padding);
-    let epoch_dataset = state.epoch.dataset.map(|hash| format!("{hash:032x}"));
     let preparation = Some(options.preparation).filter(|&p| p != Preparation::default());
+    let Standing { epoch, course } = &state.standing;
     let mut metadata = Metadata {
         format: FORMAT,
         height: architecture.height() as u32,
@@ -157,14 +165,15 @@ pub fn save(model: &Model) -> Result<Vec<u8>> {
         weight_decay: options.optimizer.weight_decay,
         seed: options.seed,
         step: state.step,
-        epoch: state.epoch.index,
-        epoch_consumed: state.epoch.consumed,
-        epoch_count: state.epoch.count,
-        epoch_dataset,
+        epoch: epoch.index,
+        epoch_consumed: epoch.consumed,
+        epoch_count: epoch.count,
+        epoch_dataset: epoch.dataset.map(hash::to_hex),
         padding,
         calibration: Calibrated::of(&state.calibration),
         mirror: options.mirror.then_some(1),
         preparation,
+        course: course.as_ref().map(CourseMetadata::new),
     };
     if metadata.later().iter().any(|(_, is_there)| *is_there) {
         metadata.format = LATER_FORMAT;
@@ -182,8 +191,15 @@ pub fn save(model: &Model) -> Result<Vec<u8>> {
     let averages: Vec<Vec<u8>> = (1..=names.len())
         .map(|i| Ok(little_endian(&state.weights.row(i)?)))
         .collect::<Result<_>>()?;
+    let flat = vec![architecture.parameter_count()];
     for (name, bytes) in names.iter().zip(&averages) {
-        tensors.push((optimizer_tensor(name), vec![architecture.parameter_count()], bytes));
+        tensors.push((optimizer_tensor(name), flat.clone(), bytes));
+    }
+    let kept = course.as_ref().and_then(|course| course.kept.as_ref());
+    let best = kept.map_or(Ok(Vec::new()), |kept| kept.weights.values().rows())?;
+    let best: Vec<Vec<u8>> = best.iter().map(|row| little_endian(row)).collect();
+    for (name, bytes) in best_tensors(&options.optimizer).iter().zip(&best) {
+        tensors.push((name.clone(), flat.clone(), bytes));
     }
     let views: Vec<_> = tensors
         .into_iter()
@@ -275,35 +291,48 @@ fn load_lenet(
     let calibration = metadata.calibration.as_ref().map(Calibrated::read).transpose()?;
     let calibration = calibration.unwrap_or_default();
 
-    let averages = options.optimizer.state_names();
+    let (optimizer, course) = (options.optimizer, metadata.course);
+    let best_step = course.as_ref().and_then(CourseMetadata::best_step);
+    let course = course.map(|course| course.read(metadata.step, epoch)).transpose()?;
+    let averages: Vec<String> =
+        optimizer.state_names().iter().map(|name| optimizer_tensor(name)).collect();
+    let best = best_step.map_or(Vec::new(), |_| best_tensors(&optimizer));
     let expected = architecture.parameters().map(|spec| spec.name.to_string()).into_iter();
-    let expected = expected.chain(averages.iter().map(|name| optimizer_tensor(name))).collect();
+    let expected = expected.chain(averages.iter().chain(&best).cloned()).collect();
     tensors::check_names(names, &expected)?;
     let mut parameters = Vec::with_capacity(architecture.parameter_count());
     for spec in architecture.parameters() {
         parameters.extend(tensors::read_f32(tensors, spec.name, spec.shape())?);
     }
-    let count = [architecture.parameter_count()];
-    let mut optimizer = Vec::new();
-    for name in averages {
-        let values = tensors::read_f32(tensors, &optimizer_tensor(name), &count)?;
-        if *name == "exp_avg_sq"
-            && let Some(i) = values.iter().position(|&x| x < 0.0)
-        {
-            let message = format!("{}[{i}] is {}", optimizer_tensor(name), values[i]);
-            return Err(Error::new(Code::Corrupt, message));
-        }
-        optimizer.push(values);
+    let read_flat = |names: &[String]| -> Result<Vec<Vec<f32>>> {
+        names.iter().map(|name| read_flat(tensors, name, architecture)).collect()
+    };
+    let kept = best_step.map(|step| Ok::<_, Error>((step, read_flat(&best)?))).transpose()?;
+    let (averages, step) = (Some(read_flat(&averages)?), metadata.step);
+    let standing = Standing { epoch, course };
+    Model::begin(options, Beginning { parameters, averages, step, standing, kept, calibration })
+}
+
+/// Parameters or an average of them.
+fn read_flat(tensors: &SafeTensors, name: &str, architecture: Architecture) -> Result<Vec<f32>> {
+    let values = tensors::read_f32(tensors, name, &[architecture.parameter_count()])?;
+    if name.ends_with(".exp_avg_sq")
+        && let Some(i) = values.iter().position(|&x| x < 0.0)
+    {
+        return Err(Error::new(Code::Corrupt, format!("{name}[{i}] is {}", values[i])));
     }
-    let (averages, step) = (Some(optimizer), metadata.step);
-    Model::begin(options, Beginning { parameters, averages, step, epoch, calibration })
+    Ok(values)
+}
+
+/// The tensors of what was best, in the order of the rows of weights.
+fn best_tensors(optimizer: &Optimizer) -> Vec<String> {
+    let names = ["parameters"].into_iter().chain(optimizer.state_names().iter().copied());
+    names.map(best_tensor).collect()
 }
 
 /// The hash of the dataset that an unfinished epoch was begun with.
 fn read_hash(hex: &str, consumed: u64) -> Result<u128> {
-    let digits = hex.len() == 32 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    let hash = u128::from_str_radix(hex, 16).ok();
-    hash.filter(|_| digits && consumed > 0).ok_or_else(|| {
+    hash::from_hex(hex).filter(|_| consumed > 0).ok_or_else(|| {
         let message = format!("metadata: epoch_dataset is {hex:?} after {consumed} images");
         Error::new(Code::Corrupt, message)
     })

@@ -3,7 +3,7 @@
 //! What can be checked is: NULL, alignment, sizes that overflow, struct sizes. What cannot, whether
 //! a pointer really leads to as many elements as the caller says, is the contract of `lenet.h`.
 
-use super::types::{LENET_PRESET_CLASSIC, LENET_PRESET_MODERN};
+use super::types::{LENET_PRESET_ACCURATE, LENET_PRESET_CLASSIC, LENET_PRESET_MODERN};
 use crate::error::{Code, Error, Result};
 use std::ffi::{CStr, OsStr, c_char};
 use std::mem::size_of;
@@ -147,9 +147,10 @@ pub unsafe fn path<'a>(name: &str, pointer: *const c_char) -> Result<&'a Path> {
 /// A constant of the header: its number, its name, and what it stands for on this side.
 pub type Constant<T> = (i32, &'static str, T);
 
-/// What a number from C stands for.
-pub fn constant<T: Copy>(name: &str, value: i32, known: &[Constant<T>]) -> Result<T> {
-    if let Some((_, _, meaning)) = known.iter().find(|(number, _, _)| *number == value) {
+/// What a number from C, signed or not, stands for.
+pub fn constant<T: Copy>(name: &str, value: impl Into<i64>, known: &[Constant<T>]) -> Result<T> {
+    let value = value.into();
+    if let Some((_, _, meaning)) = known.iter().find(|(number, ..)| i64::from(*number) == value) {
         return Ok(*meaning);
     }
     let names: Vec<String> =
@@ -163,13 +164,14 @@ pub fn number<T: PartialEq>(meaning: T, known: &[Constant<T>]) -> i32 {
 }
 
 /// The values of a LENET_PRESET_ constant.
-pub fn preset<T: Copy>(preset: i32, classic: T, modern: T) -> Result<T> {
+pub fn preset<T: Copy>(preset: i32, classic: T, modern: T, accurate: T) -> Result<T> {
     constant(
         "preset",
         preset,
         &[
             (LENET_PRESET_CLASSIC, "LENET_PRESET_CLASSIC", classic),
             (LENET_PRESET_MODERN, "LENET_PRESET_MODERN", modern),
+            (LENET_PRESET_ACCURATE, "LENET_PRESET_ACCURATE", accurate),
         ],
     )
 }

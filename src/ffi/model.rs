@@ -18,7 +18,7 @@ use std::mem::size_of;
 ///
 /// @param options  [out] The struct; `size` bytes are written.
 /// @param size     sizeof(lenet_options) as the caller was compiled.
-/// @param preset   LENET_PRESET_CLASSIC or LENET_PRESET_MODERN.
+/// @param preset   LENET_PRESET_CLASSIC, LENET_PRESET_MODERN or LENET_PRESET_ACCURATE.
 /// @return LENET_OK, LENET_ERROR_NULL_POINTER, LENET_ERROR_INVALID_ARGUMENT (size, preset) or
 ///         LENET_ERROR_INTERNAL. Any thread. Since 1.0.
 #[unsafe(no_mangle)]
@@ -350,7 +350,8 @@ fn preset_options(preset: i32) -> Result<lenet_options> {
         weight_decay: 0.01,
         ..classic
     };
-    super::check::preset(preset, classic, modern)
+    let accurate = lenet_options { learning_rate: 0.004, weight_decay: 0.05, ..modern };
+    super::check::preset(preset, classic, modern, accurate)
 }
 
 /// The caller's options, checked; NULL: the classic preset.

@@ -3,10 +3,11 @@
 use super::check::*;
 use super::guard::fence;
 use super::types::*;
+use crate::augment::Augmentation;
 use crate::batch::{Pixels, Targets};
 use crate::error::{Error, Result};
 use crate::fence::float_environment::Outside;
-use crate::fit::{Event, FitOptions, Listener, Progress, fit};
+use crate::fit::{Event, FitOptions, Keep, Listener, Progress, Schedule, fit};
 use crate::model::{Model, image_elements};
 use std::ffi::c_void;
 use std::mem::size_of;
@@ -163,21 +164,33 @@ pub(super) unsafe fn read_batch<'a, T: Copy>(
 /// Trains for a number of epochs, each over the whole dataset in an order of its own that follows
 /// from the model's seed. Steps that were completed are kept, whatever the call returns.
 ///
-/// If the fit before stopped in the middle of an epoch (it was cancelled, or the model was saved then
-/// and loaded since) and `train` has the same content as the dataset of that fit, the rest of that
-/// epoch is the first epoch here. So to stop, save, load and fit the remaining epochs gives the same
-/// model, bit for bit, as one fit. Content is height, width, images and labels in their order,
-/// wherever they come from; a hash of it is kept in the model. Over other data, every epoch is whole.
+/// To stop is free. A fit that was cancelled, or that failed, can be gone on with, also after the model
+/// was saved and loaded, and gives the same model, bit for bit, as if it had not been stopped
+/// (max_seconds apart). `train` must have the same content: height, width, images and labels in their
+/// order, wherever they come from; a hash of it is kept in the model. There are two cases.
+///
+/// - Options that set none of schedule, keep, patience, target_accuracy and max_seconds: the rest of the
+///   interrupted epoch is the first epoch of the next lenet_fit(), so ask for the epochs that remain.
+///   Over other data every epoch is whole.
+/// - Options that set one of them: make the same call again, with the same options and validation data.
+///   The model keeps how far the fit is, what was best and its parameters, until the fit has ended.
+///   `epochs` may be that of the whole fit or what remains of it, the interrupted epoch included.
+///   Any other lenet_fit() forgets this fit, and if its options set one of these fields, too, begins with a whole
+///   epoch. The learning rate is no such option: a new one is the peak from then on.
+///
+/// A cancelled fit leaves the last step, with LENET_KEEP_BEST too; a fit that ends leaves what `keep`
+/// says. The epochs that LENET_KEEP_BEST goes back behind still count, so that the next fit shuffles
+/// anew.
 ///
 /// @param model       The model.
 /// @param train       Training data, of the model's image size.
-/// @param validation  Evaluated after each epoch; may be NULL.
+/// @param validation  Evaluated after each epoch; may be NULL, unless an option needs it.
 /// @param options     How; NULL: LENET_PRESET_CLASSIC's.
 /// @param progress    Called after each step and each epoch; may be NULL.
 /// @param user_data   Passed on to progress.
 /// @return LENET_OK, LENET_ERROR_CANCELLED, LENET_ERROR_NULL_POINTER (model, train),
-///         LENET_ERROR_INVALID_ARGUMENT (image size, a field of options),
-///         LENET_ERROR_LABEL_OUT_OF_RANGE, LENET_ERROR_DIVERGED, LENET_ERROR_BUSY,
+///         LENET_ERROR_INVALID_ARGUMENT (image size, a field of options, an option that needs
+///         validation data), LENET_ERROR_LABEL_OUT_OF_RANGE, LENET_ERROR_DIVERGED, LENET_ERROR_BUSY,
 ///         LENET_ERROR_FORKED, LENET_ERROR_OUT_OF_MEMORY or LENET_ERROR_INTERNAL. Any thread; waits
 ///         while another one is changing the model. Since 1.0.
 #[unsafe(no_mangle)]
@@ -208,7 +221,7 @@ pub unsafe extern "C" fn lenet_fit(
             }
         });
         let announce = announce.as_mut().map(|announce| announce as &mut Listener);
-        fit(&model.0, &train.0, validation.map(|v| &v.0), options, announce)
+        fit(&model.0, &train.0, validation.map(|v| &v.0), &options, announce)
     })
 }
 
@@ -217,6 +230,7 @@ pub unsafe extern "C" fn lenet_fit(
 /// @param options  [out] The struct; `size` bytes are written.
 /// @param size     sizeof(lenet_fit_options) as the caller was compiled.
 /// @param preset   LENET_PRESET_CLASSIC or LENET_PRESET_MODERN: both 10 epochs in batches of 256.
+///                 LENET_PRESET_ACCURATE: 20 epochs in batches of 128, LENET_SCHEDULE_ONE_CYCLE, shift 1.
 /// @return LENET_OK, LENET_ERROR_NULL_POINTER, LENET_ERROR_INVALID_ARGUMENT (size, preset) or
 ///         LENET_ERROR_INTERNAL. Any thread. Since 1.0.
 #[unsafe(no_mangle)]
@@ -227,7 +241,7 @@ pub unsafe extern "C" fn lenet_fit_options_init(
 ) -> lenet_status {
     fence(|| {
         check_struct_size::<lenet_fit_options>(size)?;
-        let preset = super::check::preset(preset, FIT_DEFAULTS, FIT_DEFAULTS)?;
+        let preset = super::check::preset(preset, FIT_DEFAULTS, FIT_DEFAULTS, FIT_ACCURATE)?;
         // SAFETY: `size` bytes (header).
         unsafe { init_struct("options", options, size, &preset) }
     })
@@ -260,6 +274,24 @@ const FIT_DEFAULTS: lenet_fit_options = lenet_fit_options {
     epochs: 10,
     batch_size: 256,
     schedule: LENET_SCHEDULE_CONSTANT,
+    shift: 0,
+    keep: LENET_KEEP_LAST,
+    patience: 0,
+    reserved: 0,
+    flip: 0.0,
+    rotation: 0.0,
+    scale: 0.0,
+    max_seconds: 0.0,
+    target_accuracy: 0.0,
+    class_balance: 0.0,
+};
+
+const FIT_ACCURATE: lenet_fit_options = lenet_fit_options {
+    epochs: 20,
+    batch_size: 128,
+    schedule: LENET_SCHEDULE_ONE_CYCLE,
+    shift: 1,
+    ..FIT_DEFAULTS
 };
 
 /// # Safety
@@ -270,11 +302,33 @@ unsafe fn read_fit_options(options: *const lenet_fit_options) -> Result<FitOptio
         // SAFETY: the caller's promise is the same.
         o = unsafe { input_struct("options", options, o) }?;
     }
-    if o.schedule != LENET_SCHEDULE_CONSTANT {
-        let message = format!("schedule is {}; it must be LENET_SCHEDULE_CONSTANT (0)", o.schedule);
-        return Err(Error::invalid(message));
+    if o.reserved != 0 {
+        return Err(Error::invalid(format!("reserved is {}; it must be 0", o.reserved)));
     }
-    Ok(FitOptions { epochs: o.epochs, batch_size: o.batch_size })
+    let schedules = [
+        (LENET_SCHEDULE_CONSTANT as i32, "LENET_SCHEDULE_CONSTANT", Schedule::Constant),
+        (LENET_SCHEDULE_ONE_CYCLE as i32, "LENET_SCHEDULE_ONE_CYCLE", Schedule::OneCycle),
+    ];
+    let keeps = [
+        (LENET_KEEP_LAST as i32, "LENET_KEEP_LAST", Keep::Last),
+        (LENET_KEEP_BEST as i32, "LENET_KEEP_BEST", Keep::Best),
+    ];
+    Ok(FitOptions {
+        epochs: o.epochs,
+        batch_size: o.batch_size,
+        schedule: constant("schedule", o.schedule, &schedules)?,
+        augmentation: Augmentation {
+            shift: o.shift,
+            flip: o.flip,
+            rotation: o.rotation,
+            scale: o.scale,
+        },
+        class_balance: o.class_balance,
+        keep: constant("keep", o.keep, &keeps)?,
+        patience: o.patience,
+        target_accuracy: o.target_accuracy,
+        max_seconds: o.max_seconds,
+    })
 }
 
 fn progress_to_c(report: &Progress) -> lenet_progress {

@@ -85,6 +85,12 @@ pub const LENET_PRESET_CLASSIC: i32 = 0;
 /// ReLU, max pooling, AdamW with learning rate 0.001 and weight decay 0.01: the one to begin with on
 /// data of your own. With few images take small batches, so that an epoch has more steps.
 pub const LENET_PRESET_MODERN: i32 = 1;
+/// The one for the best accuracy: as LENET_PRESET_MODERN, with weight decay 0.05, and 0.004 as the peak
+/// of LENET_SCHEDULE_ONE_CYCLE in its lenet_fit_options, which are made for it: give both structs this
+/// preset. Set input_mean and input_std to the mean and the standard deviation of the training pixels
+/// / 255: for Fashion-MNIST 0.2860 and 0.3530. Its shift suits digits always, clothes from some 20
+/// epochs on. Since 1.1.
+pub const LENET_PRESET_ACCURATE: i32 = 2;
 
 /// Grey from 0 (black) to 255 (white).
 pub const LENET_FORMAT_GRAY8: i32 = 0;
@@ -125,6 +131,17 @@ pub const LENET_PREPARE_GLYPH: i32 = 1;
 
 /// The same learning rate throughout.
 pub const LENET_SCHEDULE_CONSTANT: u32 = 0;
+/// One cycle over all T steps of the fit: with u = (t + 0.5) / T for step t, counted from 0, the rate is
+/// peak * u / 0.25 up to u = 0.25, then peak * (1 + cos(pi * (u - 0.25) / 0.75)) / 2. The peak is the
+/// model's learning rate, which stays what it is. With max_seconds, u is the part of the time that is
+/// over in the middle of the step, if that is more. Since 1.1.
+pub const LENET_SCHEDULE_ONE_CYCLE: u32 = 1;
+
+/// lenet_fit() leaves the model as its last step made it. Since 1.1.
+pub const LENET_KEEP_LAST: u32 = 0;
+/// It leaves the parameters, the optimizer's averages and the number of steps as they were after the
+/// epoch of the lowest validation loss. Since 1.1.
+pub const LENET_KEEP_BEST: u32 = 1;
 
 /// lenet_progress.event: a step has been made.
 pub const LENET_PROGRESS_STEP: u32 = 0;
@@ -171,11 +188,12 @@ pub struct lenet_options {
     /// Of the initial weights and of the shuffling: the same seed, data and library give the same
     /// model, bit for bit. Presets: 0.
     pub seed: u64,
-    /// Step size, finite, at least 0. Classic: 0.9, modern: 0.001.
+    /// Step size, finite, at least 0. Classic: 0.9, modern: 0.001, accurate: 0.004.
     pub learning_rate: f64,
     /// Of SGD, at least 0 and below 1. Presets: 0.
     pub momentum: f64,
-    /// At least 0: for SGD an L2 penalty, for AdamW decoupled decay. Classic: 0, modern: 0.01.
+    /// At least 0: for SGD an L2 penalty, for AdamW decoupled decay. Classic: 0, modern: 0.01,
+    /// accurate: 0.05.
     pub weight_decay: f64,
     /// The network sees (pixel - input_mean) / input_std, padded with zeros. Presets: 0.
     pub input_mean: f64,
@@ -205,12 +223,51 @@ pub struct lenet_options {
 pub struct lenet_fit_options {
     /// sizeof(lenet_fit_options), set by lenet_fit_options_init().
     pub struct_size: u32,
-    /// Passes over the training data, at least 1. Presets: 10.
+    /// Passes over the training data, at least 1; with max_seconds 0 means any number. Presets: 10,
+    /// accurate: 20.
     pub epochs: u32,
-    /// Images a step, at least 1; the last batch of an epoch may be smaller. Presets: 256.
+    /// Images a step, at least 1; the last batch of an epoch may be smaller. Presets: 256, accurate:
+    /// 128.
     pub batch_size: u32,
-    /// LENET_SCHEDULE_CONSTANT.
+    /// LENET_SCHEDULE_CONSTANT or _ONE_CYCLE. Presets: _CONSTANT, accurate: _ONE_CYCLE.
     pub schedule: u32,
+    /// Each time that an image is trained on, it is moved by a whole number of pixels from -shift to
+    /// shift in each direction, each as likely; zeros come in. Below height and width. Presets: 0,
+    /// accurate: 1. This field and those that follow are 0, off, for programs whose struct ends before
+    /// them. Since 1.1.
+    pub shift: u32,
+    /// LENET_KEEP_LAST or _BEST. _BEST needs validation data. Presets: _LAST. Since 1.1.
+    pub keep: u32,
+    /// After so many epochs in a row without a lower validation loss the fit ends, with LENET_OK; 0:
+    /// never. Needs validation data. Presets: 0. Since 1.1.
+    pub patience: u32,
+    /// 0. Since 1.1.
+    pub reserved: u32,
+    /// Probability, from 0 to 1, that an image is mirrored, left for right, each time that it is trained
+    /// on. Presets: 0. Since 1.1.
+    pub flip: f64,
+    /// An image is turned by an angle from -rotation to rotation degrees, each time drawn anew; 0 to 180.
+    /// Presets: 0. Since 1.1.
+    pub rotation: f64,
+    /// It is made larger by a factor from 1 - scale to 1 + scale, each time drawn anew; at least 0 and
+    /// below 1. Presets: 0. Since 1.1.
+    pub scale: f64,
+    /// Seconds that lenet_fit() may take, validation and progress function included; 0: any. It ends
+    /// with LENET_OK within a hundredth of the time or 50 ms of it, if a step does not take longer, but
+    /// makes one step at least; the epoch in which the time is up is cut short and counts as ended. How
+    /// many steps are made, and with LENET_SCHEDULE_ONE_CYCLE at what rates, depends on the machine and
+    /// on what else it does: such a fit cannot be repeated bit for bit. Presets: 0. Since 1.1.
+    pub max_seconds: f64,
+    /// When the validation accuracy reaches it at the end of an epoch, the fit ends with LENET_OK and
+    /// the model of that epoch, whatever keep says; 0 to 1, 0: never. Needs validation data. Presets: 0.
+    /// Since 1.1.
+    pub target_accuracy: f64,
+    /// How much more the images of rare classes count in the training loss, from 0, not at all, to 1,
+    /// where every class counts the same: an image of a class counts 1 - b + b * N / (C * n), where N is
+    /// the number of training images, C that of classes that have some, and n that of this class. The
+    /// loss of a batch is the mean over its images so weighted; the validation loss is not weighted.
+    /// Presets: 0. Since 1.1.
+    pub class_balance: f64,
 }
 
 /// What lenet_evaluate() measures. Set struct_size before the call. Since 1.0.
@@ -237,19 +294,20 @@ pub struct lenet_metrics {
 pub struct lenet_progress {
     /// sizeof(lenet_progress) of the library.
     pub struct_size: u32,
-    /// The present epoch, from 1 to `epochs`.
+    /// The present epoch, from 1 to `epochs`, of this call or of the fit that it goes on with.
     pub epoch: u32,
-    /// Epochs of this call.
+    /// Epochs that this call, or the fit that it goes on with, has at most; 0: any number.
     pub epochs: u32,
     /// LENET_PROGRESS_STEP after each step, LENET_PROGRESS_EPOCH_END after the last one of an epoch.
     pub event: u32,
-    /// Steps done in this epoch, from 1 to `steps`.
+    /// Steps done in this epoch, from 1 to `steps`; at its end fewer than those if the time was up.
     pub step: u64,
     /// Steps of this epoch.
     pub steps: u64,
-    /// Mean training loss over the images of this epoch so far, in nats.
+    /// Mean training loss over the images of this epoch so far, in nats, with class_balance the mean of
+    /// the batches' weighted ones. NaN at the end of an epoch whose steps an earlier call made.
     pub loss: f64,
-    /// Training accuracy over the same images, 0 to 1.
+    /// Training accuracy over the same images, 0 to 1, or NaN.
     pub accuracy: f64,
     /// Mean loss on the validation data at LENET_PROGRESS_EPOCH_END, else NaN.
     pub validation_loss: f64,
@@ -347,7 +405,8 @@ macro_rules! versioned {
 versioned!(lenet_options: struct_size device device_index num_threads height width classes
     activation pooling optimizer seed learning_rate momentum weight_decay input_mean input_std
     preparation mirror padding reserved);
-versioned!(lenet_fit_options: struct_size epochs batch_size schedule);
+versioned!(lenet_fit_options: struct_size epochs batch_size schedule shift keep patience reserved flip
+    rotation scale max_seconds target_accuracy class_balance);
 versioned!(lenet_metrics: struct_size reserved count correct loss accuracy);
 versioned!(lenet_progress: struct_size epoch epochs event step steps loss accuracy validation_loss
     validation_accuracy images_per_second);

@@ -1,14 +1,96 @@
-//! One pass over a dataset: in what order.
+//! One pass over a dataset: in what order its images come, how they are seen, and how much they count.
 
 use crate::allocation::reserve;
+use crate::augment::{Augmentation, View};
+use crate::batch::{Images, Order, Pixels, Targets};
+use crate::dataset::Dataset;
 use crate::error::Result;
+use crate::model::Model;
+use crate::standing::Epoch;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
+/// What is left of an epoch.
+#[derive(Default)]
+pub struct Pass {
+    /// Of the whole epoch.
+    order: Vec<u32>,
+    consumed: usize,
+    labels: Vec<u8>,
+    views: Option<Vec<View>>,
+    weights: Option<Vec<f32>>,
+}
+
+impl Pass {
+    /// Draws the rest of an epoch. `classes` are the weights of the classes, if they differ.
+    pub fn draw(
+        &mut self,
+        dataset: &Dataset,
+        seed: u64,
+        epoch: Epoch,
+        augmentation: &Augmentation,
+        classes: Option<&ClassWeights>,
+    ) -> Result<()> {
+        shuffle(&mut self.order, seed, epoch.index, dataset.count())?;
+        self.consumed = epoch.consumed as usize;
+        let rest = &self.order[self.consumed..];
+        self.labels.clear();
+        reserve(&mut self.labels, rest.len())?;
+        self.labels.extend(rest.iter().map(|&i| dataset.labels()[i as usize]));
+        if !augmentation.is_off() {
+            let views = self.views.get_or_insert_default();
+            views.clear();
+            reserve(views, rest.len())?;
+            views.extend(rest.iter().map(|&image| augmentation.draw(seed, epoch.index, image)));
+        }
+        if let Some(classes) = classes {
+            let weights = self.weights.get_or_insert_default();
+            weights.clear();
+            reserve(weights, rest.len())?;
+            weights.extend(self.labels.iter().map(|&label| classes[usize::from(label)]));
+        }
+        Ok(())
+    }
+
+    /// Images that are left.
+    pub fn count(&self) -> usize {
+        self.labels.len()
+    }
+
+    pub fn images<'a>(&'a self, model: &Model, dataset: &'a Dataset) -> Images<'a> {
+        let indices = &self.order[self.consumed..];
+        let order = Order { indices, dataset: dataset.number(), labels: dataset.labels() };
+        let images = model.images(Pixels::Byte(dataset.images()));
+        Images { order: Some(order), views: self.views.as_deref(), ..images }
+    }
+
+    pub fn targets(&self) -> Targets<'_> {
+        Targets { labels: &self.labels, weights: self.weights.as_deref() }
+    }
+}
+
+/// How much an image of each class counts.
+pub type ClassWeights = [f32; 256];
+
+/// From 1 for all, with a balance of 0, to what gives each class that has images the same sum, with a balance of 1:
+/// images / (classes * images of the class). The mean over all images is 1. None: all are 1.
+pub fn class_weights(labels: &[u8], balance: f64) -> Option<ClassWeights> {
+    if balance == 0.0 {
+        return None;
+    }
+    let mut counts = [0u64; 256];
+    labels.iter().for_each(|&label| counts[usize::from(label)] += 1);
+    let classes = counts.iter().filter(|&&count| count > 0).count() as f64;
+    Some(counts.map(|count| {
+        let even = labels.len() as f64 / (classes * count.max(1) as f64);
+        (1.0 - balance + balance * even) as f32
+    }))
+}
+
 /// The order of epoch `index`: each epoch has its own stream of the seed's generator, so that an
 /// order can be made again without knowing what was drawn before. Stream 0 drew the weights.
-pub fn shuffle(order: &mut Vec<u32>, seed: u64, index: u64, count: usize) -> Result<()> {
+fn shuffle(order: &mut Vec<u32>, seed: u64, index: u64, count: usize) -> Result<()> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(index + 1);
     order.clear();
@@ -36,5 +118,18 @@ mod tests {
         assert_eq!(first, shuffled(3, 0));
         assert_ne!(first, shuffled(3, 1));
         assert_ne!(first, shuffled(4, 0));
+    }
+    #[test]
+    fn balanced_classes_count_the_same_and_images_one_in_the_mean() {
+        let labels: Vec<u8> = [(0, 95), (3, 5)].iter().flat_map(|&(c, n)| vec![c; n]).collect();
+        assert_eq!(class_weights(&labels, 0.0), None);
+        for balance in [0.3, 1.0] {
+            let weights = class_weights(&labels, balance).unwrap();
+            let [often, rare] = [weights[0], weights[3]].map(f64::from);
+            assert!((95.0 * often + 5.0 * rare - 100.0).abs() < 1e-4);
+            assert!((rare - (1.0 - balance + balance * 10.0)).abs() < 1e-6);
+        }
+        let even = class_weights(&[1, 0, 2, 2, 0, 1], 0.7).unwrap();
+        assert_eq!(even[..3], [1.0; 3]);
     }
 }

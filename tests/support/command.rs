@@ -27,8 +27,16 @@ pub fn command(program: &str) -> Command {
         let setting =
             ["EPOCHS", "BATCH", "PRESET", "SEED", "LR", "OUT", "DATA_FOLDER", "PROFILE", "DEVICE"]
                 .contains(&&*name)
-                || ["LENET_DATA", "LENET_LIBRARY", "DESTDIR", "PREFIX", "LIBDIR", "INCLUDEDIR"]
-                    .contains(&&*name);
+                || [
+                    "MAX_SECONDS",
+                    "LENET_DATA",
+                    "LENET_LIBRARY",
+                    "DESTDIR",
+                    "PREFIX",
+                    "LIBDIR",
+                    "INCLUDEDIR",
+                ]
+                .contains(&&*name);
         if of_cargo_test || of_make || setting {
             command.env_remove(&*name);
         }

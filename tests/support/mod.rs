@@ -52,9 +52,15 @@ pub fn small_with_momentum() -> lenet_options {
     lenet_options { momentum: 0.9, learning_rate: 0.1, seed: 5, ..classic }
 }
 
+pub fn fit_preset(preset: i32) -> lenet_fit_options {
+    let mut options = MaybeUninit::uninit();
+    let size = size_of::<lenet_fit_options>();
+    ok(unsafe { lenet_fit_options_init(options.as_mut_ptr(), size, preset) });
+    unsafe { options.assume_init() }
+}
+
 pub fn fit_options(epochs: u32, batch_size: u32) -> lenet_fit_options {
-    let struct_size = size_of::<lenet_fit_options>() as u32;
-    lenet_fit_options { struct_size, epochs, batch_size, schedule: LENET_SCHEDULE_CONSTANT }
+    lenet_fit_options { epochs, batch_size, ..fit_preset(LENET_PRESET_CLASSIC) }
 }
 
 fn empty_calibration() -> lenet_calibration {

@@ -38,7 +38,8 @@ macro_rules! versioned {
 versioned!(lenet_options: device device_index num_threads height width classes activation pooling
     optimizer seed learning_rate momentum weight_decay input_mean input_std preparation mirror padding
     reserved);
-versioned!(lenet_fit_options: epochs batch_size schedule);
+versioned!(lenet_fit_options: epochs batch_size schedule shift keep patience reserved flip rotation scale
+    max_seconds target_accuracy class_balance);
 versioned!(lenet_metrics: reserved count correct loss accuracy);
 versioned!(lenet_image: format height width stride pixels);
 versioned!(lenet_layer: channels height width parameters name kind);

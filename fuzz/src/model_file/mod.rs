@@ -14,6 +14,7 @@ use crate::support::{self, Dataset, MadeData, Model};
 use arbitrary::{Arbitrary, Result, Unstructured};
 use lenet::ffi::*;
 use mutation::{Base, Mutation, mutated};
+use std::ffi::c_void;
 use std::ptr::null_mut;
 use std::sync::LazyLock;
 
@@ -59,7 +60,8 @@ impl<'a> Arbitrary<'a> for Contents {
                 0..=127 => 0,
                 128..=191 => 3,
                 192..=223 => 1,
-                _ => 2,
+                224..=239 => 2,
+                _ => 4,
             },
             pytorch: u.ratio(1, 4)?,
             mutations: (0..mutations).map(|_| Mutation::arbitrary(u)).collect::<Result<_>>()?,
@@ -73,18 +75,41 @@ enum Options {
     Given { modern: bool, height: u8, width: u8, momentum: bool, padding: u8 },
 }
 
-/// Saved models: no optimizer state, one average, two; without padding, mirrored.
-static BASES: LazyLock<[Base; 4]> = LazyLock::new(|| {
+/// Saved models: no optimizer state, one average, two; without padding, mirrored; in the middle of a fit.
+static BASES: LazyLock<[Base; 5]> = LazyLock::new(|| {
     let classic = support::small(LENET_PRESET_CLASSIC);
     let modern = support::small(LENET_PRESET_MODERN);
     let unpadded = lenet_options { padding: 0, mirror: 1, ..classic };
-    [classic, support::small_with_momentum(), modern, unpadded].map(|options| {
+    let momentum = support::small_with_momentum();
+    let options = [(classic, 0), (momentum, 0), (modern, 0), (unpadded, 0), (momentum, 5)];
+    options.map(|(options, events)| {
         let model = Model::create(&lenet_options { num_threads: 1, ..options });
         let data = MadeData::new(6, 16, 3);
         model.train(&data.images, &data.labels);
+        if events > 0 {
+            assert_eq!(fit_with_a_course(&model, events), LENET_ERROR_CANCELLED);
+        }
         Base::new(model.bytes())
     })
 });
+
+/// A fit that keeps all that a file can have of one, cancelled after so many events.
+fn fit_with_a_course(model: &Model, mut events: u32) -> lenet_status {
+    unsafe extern "C-unwind" fn count_down(_: *const lenet_progress, left: *mut c_void) -> i32 {
+        let left = unsafe { &mut *left.cast::<u32>() };
+        *left = left.saturating_sub(1);
+        i32::from(*left == 0)
+    }
+    let data = Dataset::new(&MadeData::new(3, 16, 2));
+    let options = lenet_fit_options {
+        schedule: LENET_SCHEDULE_ONE_CYCLE,
+        keep: LENET_KEEP_BEST,
+        patience: 2,
+        ..support::fit_options(3, 2)
+    };
+    let left = (&raw mut events).cast();
+    unsafe { lenet_fit(model.0, data.0, data.0, &options, Some(count_down), left) }
+}
 
 impl Input {
     /// Loads the file and checks what comes of it.
@@ -162,6 +187,8 @@ fn use_it(model: &Model, train: bool) {
     }
     same_again(model);
     if train && (height, width) == (16, 16) {
+        diverges().check("lenet_fit", fit_with_a_course(model, u32::MAX));
+        same_again(model);
         let data = Dataset::new(&MadeData::new(3, 16, 2));
         let fit = support::fit_options(1, 2);
         let none = null_mut();

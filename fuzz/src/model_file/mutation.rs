@@ -55,6 +55,11 @@ pub enum Mutation {
         step: Number,
         epoch: Number,
     },
+    /// A fit that has not ended, if the file is of one.
+    Course {
+        key: u8,
+        value: Scalar,
+    },
     MetadataText(String),
     MetadataKey(u8),
     HeaderByte {
@@ -107,7 +112,7 @@ pub enum Scalar {
     Missing,
 }
 
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 21] = [
     "format",
     "height",
     "width",
@@ -128,7 +133,10 @@ const KEYS: [&str; 20] = [
     "padding",
     "epoch_dataset",
     "mirror",
+    "course",
 ];
+const COURSE_KEYS: [&str; 9] =
+    ["identity", "total", "epochs", "judged", "waited", "over", "seconds", "lowest", "best_step"];
 /// What wrappers put before all names, and the five layers' names in nested modules.
 const PREFIXES: [&str; 5] = ["module.", "_orig_mod.", "model.", "net.", "."];
 const NESTED: [(&str, &str); 5] = [
@@ -141,7 +149,7 @@ const NESTED: [(&str, &str); 5] = [
 /// Types that become F32, and their bytes.
 const FLOATS: [(&str, usize); 4] = [("F16", 2), ("BF16", 2), ("F64", 8), ("F32", 4)];
 const DTYPES: [&str; 8] = ["F16", "BF16", "F64", "I8", "U8", "BOOL", "F4", "f32"];
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 10] = [
     "__metadata__",
     "conv1.weight",
     "conv1.bias",
@@ -149,6 +157,8 @@ const NAMES: [&str; 8] = [
     "optimizer.momentum_buffer",
     "optimizer.exp_avg",
     "optimizer.exp_avg_sq",
+    "best.parameters",
+    "best.exp_avg_sq",
     "",
 ];
 const WORDS: [&str; 8] = ["sigmoid", "tanh", "relu", "avg", "max", "sgd", "adamw", "Relu"];
@@ -189,7 +199,13 @@ pub fn mutated(base: &Base, pytorch: bool, mutations: &[Mutation]) -> Vec<u8> {
     header.as_object_mut().unwrap().remove("__metadata__");
     for mutation in mutations {
         match mutation {
-            Mutation::Metadata { key, value } => set_metadata(&mut metadata, *key, value),
+            Mutation::Metadata { key, value } => {
+                set(&mut metadata, KEYS[usize::from(*key) % KEYS.len()], value);
+            }
+            Mutation::Course { key, value } if metadata["course"].is_object() => {
+                let key = COURSE_KEYS[usize::from(*key) % COURSE_KEYS.len()];
+                set(&mut metadata["course"], key, value);
+            }
             Mutation::Counters { consumed, count, step, epoch } => {
                 metadata["epoch_consumed"] = json!(consumed % 8);
                 metadata["epoch_count"] = json!(count % 8);
@@ -232,7 +248,7 @@ pub fn mutated(base: &Base, pytorch: bool, mutations: &[Mutation]) -> Vec<u8> {
 /// What PyTorch would save: parameters only, which lie before the averages or behind them.
 fn strip_optimizer(header: &mut Value, old: &[u8]) -> Vec<u8> {
     let tensors = header.as_object_mut().unwrap();
-    let is_state = |name: &str| name.starts_with("optimizer.");
+    let is_state = |name: &str| name.starts_with("optimizer.") || name.starts_with("best.");
     let mut data = Vec::with_capacity(old.len());
     tensors.retain(|name, _| !is_state(name) && name != "__metadata__");
     for info in tensors.values_mut() {
@@ -245,8 +261,7 @@ fn strip_optimizer(header: &mut Value, old: &[u8]) -> Vec<u8> {
     data
 }
 
-fn set_metadata(metadata: &mut Value, key: u8, value: &Scalar) {
-    let key = KEYS[usize::from(key) % KEYS.len()];
+fn set(metadata: &mut Value, key: &str, value: &Scalar) {
     let old = metadata[key].as_u64().unwrap_or(0);
     metadata[key] = match value {
         Scalar::Whole(number) => json!(number.instead_of(old)),

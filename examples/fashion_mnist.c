@@ -3,8 +3,8 @@
  *
  *   fashion_mnist [FOLDER]     FOLDER or LENET_DATA holds the four IDX files, plain or .gz
  *
- * EPOCHS, BATCH, PRESET (classic or modern), SEED and LR change the training; OUT is the folder for
- * fashion_mnist.safetensors and training.svg, at first the current one. */
+ * EPOCHS, BATCH, PRESET (classic, modern or accurate), SEED and LR change the training, MAX_SECONDS ends
+ * it; OUT is the folder for fashion_mnist.safetensors and training.svg, at first the current one. */
 #define _POSIX_C_SOURCE 200809L
 #include <inttypes.h>
 #include <math.h>
@@ -23,10 +23,11 @@
 #include "settings.h"
 #include "terminal_image.h"
 
-/* d2l's. */
-#define PRESET "classic"
-#define EPOCHS 10
-#define BATCH 256
+#define PRESET "classic" /* d2l's: 10 epochs in batches of 256 */
+
+/* Clothes that are moved while the network sees them take longer to be learnt, and only then better. */
+#define EPOCHS_FOR_SHIFT 20
+#define SECONDS_FOR_SHIFT 10
 
 #define POINTS_PER_EPOCH 5 /* of the training curves, as d2l plots them */
 
@@ -37,8 +38,8 @@ struct training {
     bool terminal; /* draw a bar in place; else a line at each tenth */
     bool out_of_memory;
     uint32_t batch;
-    uint64_t tenth;
-    double drawn, epoch_started; /* seconds */
+    int tenth;
+    double drawn, started, epoch_started, max_seconds; /* seconds; max_seconds 0: any number */
     lenet_progress last;
     struct curve curves[3]; /* against epochs */
 };
@@ -55,6 +56,7 @@ struct predictions {
 #define CHECK(call) check((call), #call)
 static void check(lenet_status status, const char *call);
 static lenet_dataset *open_dataset(const char *folder, const char *images, const char *labels);
+static void measure_pixels(const lenet_dataset *dataset, double *mean, double *std);
 static void print_layers(const lenet_model *model);
 static bool train(lenet_model *model, const lenet_dataset *train_set, const lenet_dataset *test_set,
                   const lenet_fit_options *options, struct training *training);
@@ -67,7 +69,8 @@ static void *allocate(size_t size);
 
 int main(int argc, char **argv)
 {
-    static const char *const presets[] = {"classic", "modern"};
+    static const char *const presets[] = {"classic", "modern", "accurate"};
+    static const int32_t preset_constants[] = {LENET_PRESET_CLASSIC, LENET_PRESET_MODERN, LENET_PRESET_ACCURATE};
     static const char *const devices[] = {"cpu", "cuda", "auto"};
     static const int32_t device_constants[] = {LENET_DEVICE_CPU, LENET_DEVICE_CUDA, LENET_DEVICE_AUTO};
     static const char *const names[CLASSES] = {"T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
@@ -88,7 +91,7 @@ int main(int argc, char **argv)
         return EXIT_FAILURE;
     }
     const size_t preset = setting_choice("PRESET", PRESET, presets, sizeof presets / sizeof *presets);
-    const int32_t preset_constant = preset == 0 ? LENET_PRESET_CLASSIC : LENET_PRESET_MODERN;
+    const int32_t preset_constant = preset_constants[preset];
     lenet_options options;
     lenet_fit_options fit_options;
     CHECK(lenet_options_init(&options, sizeof options, preset_constant));
@@ -96,8 +99,13 @@ int main(int argc, char **argv)
     options.device = device_constants[setting_choice("DEVICE", "cpu", devices, sizeof devices / sizeof *devices)];
     options.seed = setting_integer("SEED", options.seed, 0, UINT64_MAX);
     options.learning_rate = setting_number("LR", options.learning_rate);
-    fit_options.epochs = (uint32_t)setting_integer("EPOCHS", EPOCHS, 1, 100000);
-    fit_options.batch_size = (uint32_t)setting_integer("BATCH", BATCH, 1, 60000);
+    fit_options.max_seconds = setting_number("MAX_SECONDS", fit_options.max_seconds);
+    if (fit_options.max_seconds > 0)
+        fit_options.epochs = 0; /* any number, unless it is set */
+    fit_options.epochs = (uint32_t)setting_integer("EPOCHS", fit_options.epochs, 1, 100000);
+    fit_options.batch_size = (uint32_t)setting_integer("BATCH", fit_options.batch_size, 1, 60000);
+    if (fit_options.epochs > 0 ? fit_options.epochs < EPOCHS_FOR_SHIFT : fit_options.max_seconds < SECONDS_FOR_SHIFT)
+        fit_options.shift = 0;
     const char *out = setting_text("OUT", ".");
     if (access(out, W_OK | X_OK) != 0) {
         perror(out);
@@ -119,6 +127,8 @@ int main(int argc, char **argv)
     lenet_dataset *test_set = open_dataset(folder, "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte");
     CHECK(lenet_dataset_size(train_set, &options.height, &options.width));
     options.classes = CLASSES;
+    if (preset_constant == LENET_PRESET_ACCURATE)
+        measure_pixels(train_set, &options.input_mean, &options.input_std);
     lenet_model *model = NULL;
     CHECK(lenet_create(&options, &model));
     CHECK(lenet_get_options(model, &options)); /* which device "auto" became */
@@ -126,15 +136,20 @@ int main(int argc, char **argv)
     printf("lenet %s (%s)\n", lenet_version(), lenet_build_info());
     print_layers(model);
     printf("%zu training and %zu test images\n", lenet_dataset_count(train_set), lenet_dataset_count(test_set));
-    printf("%s%s, learning rate %g, batch %" PRIu32 ", %" PRIu32 " epoch%s, seed %" PRIu64 "\n\n", presets[preset],
-           options.device == LENET_DEVICE_CUDA ? " on a GPU" : "", options.learning_rate, fit_options.batch_size,
-           fit_options.epochs, fit_options.epochs == 1 ? "" : "s", options.seed);
+    printf("%s%s, learning rate %g, batch %" PRIu32 ", ", presets[preset],
+           options.device == LENET_DEVICE_CUDA ? " on a GPU" : "", options.learning_rate, fit_options.batch_size);
+    if (fit_options.epochs > 0)
+        printf("%" PRIu32 " epoch%s, ", fit_options.epochs, fit_options.epochs == 1 ? "" : "s");
+    if (fit_options.max_seconds > 0)
+        printf("%g s at most, ", fit_options.max_seconds);
+    printf("seed %" PRIu64 "\n\n", options.seed);
 
     /* Train. */
     const char *term = getenv("TERM");
     struct training training = {
         .terminal = isatty(STDOUT_FILENO) && term != NULL && strcmp(term, "dumb") != 0,
         .batch = fit_options.batch_size,
+        .max_seconds = fit_options.max_seconds,
         .curves = {{.name = "train loss", .colour = "#0072b2", .dashes = ""},
                    {.name = "train accuracy", .colour = "#cc3399", .dashes = "7 4"},
                    {.name = "test accuracy", .colour = "#009e73", .dashes = "9 3 2 3"}},
@@ -219,6 +234,34 @@ static lenet_dataset *open_dataset(const char *folder, const char *images, const
     return dataset;
 }
 
+/* Mean and standard deviation of pixels / 255. */
+static void measure_pixels(const lenet_dataset *dataset, double *mean, double *std)
+{
+    const size_t n = lenet_dataset_count(dataset);
+    uint32_t height, width;
+    uint64_t counts[256] = {0};
+    CHECK(lenet_dataset_size(dataset, &height, &width));
+    const size_t size = (size_t)height * width;
+    uint8_t *image = allocate(size);
+    for (size_t i = 0; i < n; i++) {
+        uint8_t label;
+        CHECK(lenet_dataset_read(dataset, i, 1, image, &label));
+        for (size_t j = 0; j < size; j++)
+            counts[image[j]]++;
+    }
+    free(image);
+    double sum = 0, squares = 0;
+    for (int value = 0; value < 256; value++) {
+        sum += (double)counts[value] * value / 255;
+        squares += (double)counts[value] * value * value / (255.0 * 255.0);
+    }
+    const double pixels = (double)n * (double)size;
+    *mean = sum / pixels;
+    *std = sqrt(squares / pixels - *mean * *mean);
+    if (*std == 0)
+        *std = 1; /* all pixels are the same */
+}
+
 static void print_layers(const lenet_model *model)
 {
     printf("\n%-12s %-10s %-14s %10s\n", "layer", "kind", "output", "parameters");
@@ -243,12 +286,29 @@ static double seconds(void)
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
+/* "epoch 3/10", or "epoch 3" of a training that has a time. */
+static void print_epoch(const lenet_progress *progress)
+{
+    printf("epoch %" PRIu32, progress->epoch);
+    if (progress->epochs > 0)
+        printf("/%" PRIu32, progress->epochs);
+}
+
 static void draw_progress(struct training *training, const lenet_progress *progress)
 {
-    const uint64_t done = (progress->epoch - 1) * progress->steps + progress->step;
-    const uint64_t all = progress->epochs * progress->steps;
-    const double left = (double)(all - done) * training->batch / progress->images_per_second;
-    const double now = seconds();
+    const double now = seconds(), done = (double)((progress->epoch - 1) * progress->steps + progress->step);
+    double over = 0, left = INFINITY; /* the part of all, and seconds */
+    if (progress->epochs > 0) {
+        const double all = (double)(progress->epochs * progress->steps);
+        over = done / all;
+        left = (all - done) * training->batch / progress->images_per_second;
+    }
+    if (training->max_seconds > 0) {
+        const double time_left = fmax(training->started + training->max_seconds - now, 0);
+        over = fmax(over, 1 - time_left / training->max_seconds);
+        left = fmin(left, time_left);
+    }
+    const int tenth = (int)(10 * over);
     char text[120];
     snprintf(text, sizeof text, "%3d%%  loss %.3f  acc %.3f  %.0f images/s  %d:%02d left",
              (int)(100 * progress->step / progress->steps), progress->loss, progress->accuracy,
@@ -256,14 +316,16 @@ static void draw_progress(struct training *training, const lenet_progress *progr
 
     if (training->terminal && now - training->drawn >= 0.1) {
         const int bar = (int)(10 * progress->step / progress->steps);
-        printf("\r\033[Kepoch %" PRIu32 "/%" PRIu32 " [%.*s%*s] %s", progress->epoch, progress->epochs, bar,
-               "==========", 10 - bar, "", text);
+        printf("\r\033[K");
+        print_epoch(progress);
+        printf(" [%.*s%*s] %s", bar, "==========", 10 - bar, "", text);
         fflush(stdout);
         training->drawn = now;
-    } else if (!training->terminal && 10 * done / all > training->tenth) {
-        printf("epoch %" PRIu32 "/%" PRIu32 "  %s\n", progress->epoch, progress->epochs, text);
+    } else if (!training->terminal && tenth > training->tenth) {
+        print_epoch(progress);
+        printf("  %s\n", text);
         fflush(stdout);
-        training->tenth = 10 * done / all;
+        training->tenth = tenth;
     }
 }
 
@@ -285,8 +347,9 @@ static int32_t on_progress(const lenet_progress *progress, void *user_data)
     if (progress->event == LENET_PROGRESS_EPOCH_END) {
         const double now = seconds();
         add_points(training, progress, progress->loss, progress->accuracy, progress->validation_accuracy);
-        printf("%sepoch %" PRIu32 "/%" PRIu32 "  train loss %.4f  train accuracy %.4f  test accuracy %.4f  %.1f s\n",
-               training->terminal ? "\r\033[K" : "", progress->epoch, progress->epochs, progress->loss,
+        printf("%s", training->terminal ? "\r\033[K" : "");
+        print_epoch(progress);
+        printf("  train loss %.4f  train accuracy %.4f  test accuracy %.4f  %.1f s\n", progress->loss,
                progress->accuracy, progress->validation_accuracy, now - training->epoch_started);
         fflush(stdout);
         training->epoch_started = now;
@@ -308,7 +371,7 @@ static int32_t on_progress(const lenet_progress *progress, void *user_data)
 static bool train(lenet_model *model, const lenet_dataset *train_set, const lenet_dataset *test_set,
                   const lenet_fit_options *options, struct training *training)
 {
-    training->epoch_started = seconds();
+    training->started = training->epoch_started = seconds();
     const lenet_status status = lenet_fit(model, train_set, test_set, options, on_progress, training);
     if (training->terminal)
         printf("\r\033[K");

@@ -27,7 +27,7 @@ BENCH_VENV := target/bench-venv
 
 .DEFAULT_GOAL := all
 .PHONY: all library help check fuzz coverage races neon torture torture-fuzz cuda check-cuda gpu-kit pack-gpu-kit \
-    bench-cuda install install-cuda uninstall reference bench bench-kernels bench-long clean
+    bench-cuda install install-cuda uninstall reference bench bench-recipe bench-kernels bench-long clean
 
 # Where cargo puts what it builds is known to cargo alone (build.target adds a folder): it says so, and where it is
 # not the folder that everything here looks into, that one has links. $(1): the profile; $(2): its folder.
@@ -66,6 +66,7 @@ help:
 	@echo 'reference  compute tests/reference anew with PyTorch (downloads it)'
 	@echo 'bench      measure beside PyTorch, ONNX Runtime and candle (downloads them) into docs/benchmarks;'
 	@echo "           BENCH_ARGS='--quick --only train', or --help"
+	@echo 'bench-recipe how accurate the preset for it is, and in which time, into docs/benchmarks/recipe.md: 15 minutes'
 	@echo 'bench-kernels each kernel of the engine by itself, with its share of the FMA peak'
 	@echo 'bench-long whether a step takes as long after 20,000 of them, on data that has been learnt'
 	@echo 'clean      remove target/, data and virtual environments included'
@@ -135,9 +136,10 @@ check-test:
 	$(CARGO) test --release --locked
 	LENET_TEST_LINK=static $(CARGO) test --release --locked --test abi --test callbacks --test leaving --test saving
 	$(CARGO) test --release --locked --features failpoints --test panics
-	LENET_ENGINE=portable $(CARGO) test --release --locked --test reference --test training --test weights --test features
+	LENET_ENGINE=portable $(CARGO) test --release --locked --test reference --test training --test weights --test features \
+	    --test fit
 	LENET_ENGINE=candle $(CARGO) test --release --locked --test reference --test training --test weights --test features \
-	    --test forks
+	    --test fit --test forks
 
 # The tests that could go on for ever, for as long as it takes to believe them.
 torture:
@@ -191,7 +193,7 @@ target/tools/bin/cargo-llvm-cov:
 	$(CARGO) install --quiet cargo-llvm-cov --version 0.9.1 --locked --root target/tools
 
 # The tests that run in the library's own process; those that drive C programs use another build of it.
-COVERING := --lib --test panics --test bad_input --test model_files --test idx_files --test training --test resume \
+COVERING := --lib --test panics --test bad_input --test model_files --test idx_files --test training --test resume --test fit \
     --test reference --test robust_training --test float_environment --test process --test consistency
 
 coverage: export PATH := $(CURDIR)/target/tools/bin:$(PATH)
@@ -338,6 +340,14 @@ bench: all $(BENCH_VENV)/ready
 	    benches/compare/lenet_worker.c examples/data_folder.c -o $(BENCH)/lenet_worker \
 	    -L$(RELEASE) -llenet -lm '-Wl,-rpath,$$ORIGIN'
 	PYTHONDONTWRITEBYTECODE=1 $(BENCH_VENV)/bin/python benches/compare/run.py $(BENCH_ARGS)
+
+bench-recipe: all
+	@test -n "$$LENET_DATA" || examples/fetch_data.sh target/data/fashion-mnist
+	@mkdir -p $(BENCH)
+	@ln -sfn ../release/liblenet.so $(BENCH)/liblenet.so.1
+	$(CC) -std=c11 -O2 -Wall -Wextra -Wpedantic -Werror -Iinclude -Iexamples benches/recipe/train.c examples/data_folder.c \
+	    -o $(BENCH)/recipe -L$(RELEASE) -llenet '-Wl,-rpath,$$ORIGIN'
+	LENET_DATA="$${LENET_DATA:-target/data/fashion-mnist}" $(PYTHON) benches/recipe/run.py $(BENCH_ARGS)
 
 bench-kernels:
 	$(CARGO) bench --locked --features kernel-benches --bench kernels

@@ -888,7 +888,8 @@ fn option_rows(t: &mut Table) {
     wrong!(t, "lenet_fit", invalid, fit_options.max_seconds: [-1.0, nan, inf]);
     wrong!(t, "lenet_fit", invalid, fit_options.target_accuracy: [1.1, -0.1, nan, inf]);
     wrong!(t, "lenet_fit", invalid, fit_options.class_balance: [1.1, -0.1, nan, inf]);
-    let needs: [(&str, &str, fn(&mut lenet_fit_options)); 3] = [
+    type Set = fn(&mut lenet_fit_options);
+    let needs: [(&str, &str, Set); 3] = [
         ("keep", "LENET_KEEP_BEST", |o| o.keep = LENET_KEEP_BEST),
         ("patience", "3", |o| o.patience = 3),
         ("target_accuracy", "0.9", |o| o.target_accuracy = 0.9),

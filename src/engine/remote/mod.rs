@@ -375,6 +375,44 @@ mod tests {
         Ok(all)
     }
 
+    /// What the steps of a run saw and left, each with its own rate, until one that is not finite; and how many steps
+    /// the engine made at once.
+    fn run(engine: &dyn Engine, architecture: Architecture) -> Result<(Vec<Vec<f32>>, Vec<usize>)> {
+        let parameters = xavier(architecture, 3);
+        let zeros = vec![0.0; parameters.len()];
+        let upload = |rows: &[&[f32]]| -> Result<Weights> {
+            Ok(Weights::new(architecture, engine.upload(rows)?))
+        };
+        let mut now = upload(&[&parameters, &zeros])?;
+        let gradient = engine.upload(&[&zeros])?;
+        let size = architecture.pixels();
+        let bytes: Vec<u8> = (0..11 * size).map(|i| (i * i % 251) as u8).collect();
+        let labels: Vec<u8> = (0..11).map(|i| i % 3).collect();
+        let mut run = Run {
+            images: Images { pixels: Pixels::Byte(&bytes), size, order: None, views: None },
+            targets: Targets { labels: &labels, weights: None },
+            batch: 2,
+            optimizer: Optimizer { rule: Rule::Sgd, momentum: 0.9, weight_decay: 0.1 },
+            number: 5,
+            learning_rates: &[0.1, 0.0, 0.05, 0.2, 0.01, 1e300],
+        };
+        let (mut all, mut at_once, mut finite) = (Vec::new(), Vec::new(), true);
+        while finite && run.steps() > 0 {
+            let mut next = upload(&[&zeros, &zeros])?;
+            let mut each = |seen: Seen| all.push(vec![seen.loss as f32, seen.correct as f32]);
+            let ran = engine.train(&run, &now, &gradient, &mut next, &mut each)?;
+            run = run.after(ran.steps);
+            finite = ran.finite;
+            if ran.steps > 0 {
+                now = next;
+                at_once.push(ran.steps);
+            }
+        }
+        assert!(!finite, "a step with an infinite rate was finite");
+        all.extend(now.values().rows()?);
+        Ok((all, at_once))
+    }
+
     #[test]
     fn a_plugins_engine_is_the_one_behind_it() {
         // SAFETY: a table of this library's.
@@ -391,8 +429,12 @@ mod tests {
             let there = RemoteEngine::new(there);
             let here = CandleEngine::new(Device::Cpu, normalization);
             let (there, here) = (&there as &dyn Engine, &here as &dyn Engine);
-            let [there, here] = [there, here].map(|e| use_everything(e, architecture).unwrap());
+            let engines = [there, here];
+            let [there, here] = engines.map(|engine| use_everything(engine, architecture).unwrap());
             assert!(format!("{there:?}") == format!("{here:?}")); // NaN is itself
+            let [there, here] = engines.map(|engine| run(engine, architecture).unwrap());
+            assert!(format!("{:?}", there.0) == format!("{:?}", here.0));
+            assert_eq!((there.1, here.1), (vec![3, 2], vec![1; 5]));
         }
     }
 }

@@ -7,8 +7,9 @@
 use crate::durable_file;
 use crate::error::{Code, Error, Result};
 use crate::failpoint;
-use flate2::bufread::GzDecoder;
-use std::io::{self, BufRead, BufReader, ErrorKind, Read};
+use crate::file_kind;
+use crate::gzip::{self, is_bad_data};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 /// Images of one channel.
@@ -39,8 +40,8 @@ pub fn read_labels(path: &Path) -> Result<Vec<u8>> {
 fn read(path: &Path, role: Role) -> Result<(Vec<u32>, Vec<u8>)> {
     let mut file = BufReader::new(durable_file::open(path)?);
     let start = file.fill_buf().map_err(|e| Error::io("read", path, &e))?;
-    if start.starts_with(GZIP) {
-        File { reader: Members::new(file), path, role }.parse()
+    if start.starts_with(gzip::MARK) {
+        File { reader: gzip::Members::new(file), path, role }.parse()
     } else {
         File { reader: file, path, role }.parse()
     }
@@ -241,8 +242,10 @@ impl<R: Read> File<'_, R> {
     /// Why a file that begins with `start` is refused.
     fn another_kind(&mut self, mut start: Vec<u8>) -> Error {
         // What can be read of it decides.
-        start.extend(self.up_to(KIND_LENGTH - start.len()).unwrap_or_default());
-        let message = match kind(&start) {
+        start.extend(self.up_to(file_kind::LENGTH - start.len()).unwrap_or_default());
+        let message = match file_kind::of(&start) {
+            // What it was in is unpacked already.
+            Some(_) if start.starts_with(gzip::MARK) => "not an IDX file: gzipped twice".into(),
             Some(kind) => format!("not an IDX file: {kind}"),
             None => "not an IDX file".into(),
         };
@@ -264,133 +267,4 @@ impl<R: Read> File<'_, R> {
     fn error(&self, code: Code, why: impl std::fmt::Display) -> Error {
         Error::new(code, format!("{}: {why}", self.path.display()))
     }
-}
-
-fn is_bad_data(error: &io::Error) -> bool {
-    use ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
-    matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof)
-}
-
-const GZIP: &[u8] = &[0x1f, 0x8b];
-
-/// The contents of gzip members, one behind the other; behind the last one there may be zeros, which
-/// fill the block of a tape or a disk. Like gunzip, but what else is there is an error.
-struct Members<R> {
-    member: Member<R>,
-}
-
-enum Member<R> {
-    Inside { decoder: GzDecoder<R>, first: bool },
-    Behind,
-}
-
-impl<R: BufRead> Members<R> {
-    fn new(reader: R) -> Self {
-        Members { member: Member::Inside { decoder: GzDecoder::new(reader), first: true } }
-    }
-}
-
-impl<R: BufRead> Read for Members<R> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let Member::Inside { decoder, first } = &mut self.member else { return Ok(0) };
-            match decoder.read(out) {
-                // A member's header follows, or something that begins like one.
-                Err(e) if !*first && decoder.header().is_none() && is_bad_data(&e) => {
-                    return Err(surplus());
-                }
-                Ok(0) if !out.is_empty() => {}
-                other => return other,
-            }
-            let Member::Inside { decoder, .. } =
-                std::mem::replace(&mut self.member, Member::Behind)
-            else {
-                return Ok(0);
-            };
-            let mut rest = decoder.into_inner();
-            match first_byte(&mut rest)? {
-                None => {}
-                Some(byte) if byte == GZIP[0] => {
-                    let decoder = GzDecoder::new(rest);
-                    self.member = Member::Inside { decoder, first: false };
-                }
-                Some(_) => skip_zeros(rest)?,
-            }
-        }
-    }
-}
-
-fn first_byte(reader: &mut impl BufRead) -> io::Result<Option<u8>> {
-    loop {
-        match reader.fill_buf() {
-            Ok(bytes) => return Ok(bytes.first().copied()),
-            Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-}
-
-fn skip_zeros(reader: impl BufRead) -> io::Result<()> {
-    for byte in reader.bytes() {
-        if byte? != 0 {
-            return Err(surplus());
-        }
-    }
-    Ok(())
-}
-
-fn surplus() -> io::Error {
-    io::Error::new(ErrorKind::InvalidData, "has other bytes than zeros behind its gzip data")
-}
-
-/// As many first bytes as tell every kind of file below: tar's mark lies farthest behind.
-const KIND_LENGTH: usize = 512;
-
-/// What is often found under the name of an IDX file, by its first bytes.
-fn kind(start: &[u8]) -> Option<&'static str> {
-    const MARKS: [(usize, &[u8], &str); 17] = [
-        (0, GZIP, "gzipped twice"),
-        (0, b"PK\x03\x04", "a ZIP archive (also .npz, .pt and .xlsx are)"),
-        (0, b"PK\x05\x06", "an empty ZIP archive"),
-        (0, b"\x93NUMPY", "a NumPy array (.npy)"),
-        (0, b"\x89PNG", "a PNG image"),
-        (0, b"\xff\xd8\xff", "a JPEG image"),
-        (0, b"GIF8", "a GIF image"),
-        (0, b"version https://git-lfs", "a Git LFS pointer; `git lfs pull` brings the file"),
-        (0, b"BZh", "compressed by bzip2, where gzip is read"),
-        (0, b"\xfd7zXZ\0", "compressed by xz, where gzip is read"),
-        (0, b"\x28\xb5\x2f\xfd", "compressed by zstd, where gzip is read"),
-        (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
-        (0, b"\x89HDF\r\n", "an HDF5 file"),
-        (0, b"MATLAB 5.0", "a MATLAB file (.mat)"),
-        (0, b"PAR1", "a Parquet file"),
-        (0, b"%PDF", "a PDF"),
-        (257, b"ustar", "a tar archive"),
-    ];
-    if start.is_empty() {
-        return Some("it is empty");
-    }
-    let marked = |&&(at, mark, _): &&(usize, &[u8], &str)| {
-        start.get(at..).is_some_and(|bytes| bytes.starts_with(mark))
-    };
-    MARKS.iter().find(marked).map(|&(_, _, kind)| kind).or_else(|| text_kind(start))
-}
-
-fn text_kind(start: &[u8]) -> Option<&'static str> {
-    let text = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).trim_ascii_start();
-    let is_text = |&b: &u8| b >= b' ' && b != 0x7f || b.is_ascii_whitespace();
-    if start.len() < 4 || !text.iter().all(is_text) {
-        return None;
-    }
-    let tag = text.iter().take(15).map(u8::to_ascii_lowercase).collect::<Vec<u8>>();
-    if [&b"<!doctype html"[..], b"<html", b"<head", b"<body"].iter().any(|t| tag.starts_with(t)) {
-        return Some("an HTML page, as a server sends that does not give the file");
-    }
-    let line = text.split(|&b| b == b'\n').next().unwrap_or(text);
-    Some(match text.first() {
-        Some(b'<') => "XML",
-        Some(b'{' | b'[') => "JSON",
-        _ if line.contains(&b',') => "a CSV file",
-        _ => "text",
-    })
 }

@@ -37,6 +37,8 @@
 //! | `turn` | whose turn it is to change a model |
 //! | `prepare` | any picture to the network's input |
 //! | `idx` | IDX files: the images and labels of MNIST and its kin |
+//! | `file_kind` | what a file seems to be that is not what was asked for |
+//! | `gzip` | gzip data, as it lies in files |
 //! | `durable_file` | the whole old file or the whole new one |
 //! | `fence` | what calls from outside run in: panics, floating-point environment |
 //! | `free_list` | buffers that calls borrow and give back |
@@ -70,8 +72,10 @@ mod error;
 mod failpoint;
 mod fence;
 pub mod ffi;
+mod file_kind;
 mod fit;
 mod free_list;
+mod gzip;
 mod host;
 mod idx;
 mod model;

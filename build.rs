@@ -10,12 +10,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{env, fs, thread};
 
 /// The files of `src/ffi` that declare something, in the header's order.
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 11] = [
     "types.rs",
     "library.rs",
     "model.rs",
+    "names.rs",
     "data.rs",
     "train.rs",
+    "files.rs",
     "usage.rs",
     "image.rs",
     "trust.rs",

@@ -4,7 +4,7 @@
  *
  * Conventions
  * - Every call that can fail returns a lenet_status, LENET_OK (0) for success. On failure no output
- *   has been written (but for lenet_save_buffer's `needed`), the model is as before, and
+ *   has been written (but for what is called `needed`), the model is as before, and
  *   lenet_last_error() says what, where and which value. The library prints nothing and never aborts
  *   the process because of its input.
  * - Pointers must not be NULL unless it is said that they may. A buffer is a pointer and its number
@@ -202,6 +202,11 @@
  * lenet_progress.event: an epoch has ended and, if there is validation data, been validated.
  */
 #define LENET_PROGRESS_EPOCH_END 1
+
+/**
+ * lenet_progress.event: lenet_dataset_open_folder_with() has read a picture. Since 1.1.
+ */
+#define LENET_PROGRESS_PICTURE 2
 
 /**
  * Labelled images of one size, in memory; opaque. It never changes, so any threads may share it.
@@ -439,7 +444,8 @@ typedef struct lenet_fit_options {
 } lenet_fit_options;
 
 /**
- * Where lenet_fit() stands, for a progress function. Since 1.0.
+ * Where lenet_fit() stands, for a progress function; or lenet_dataset_open_folder_with(), which says
+ * how it uses the fields. Since 1.0.
  */
 typedef struct lenet_progress {
     /**
@@ -455,7 +461,8 @@ typedef struct lenet_progress {
      */
     uint32_t epochs;
     /**
-     * LENET_PROGRESS_STEP after each step, LENET_PROGRESS_EPOCH_END after the last one of an epoch.
+     * LENET_PROGRESS_STEP after each step, LENET_PROGRESS_EPOCH_END after the last one of an epoch;
+     * LENET_PROGRESS_PICTURE.
      */
     uint32_t event;
     /**
@@ -794,7 +801,7 @@ lenet_status lenet_clone(const struct lenet_model *model, struct lenet_model **c
  * have stay, bit for bit, weights, biases and the optimizer's state of them, as do all other layers, the
  * step count and the options. A new class's row is that of a new model of the same seed with so many
  * classes, its optimizer state 0. An epoch that a fit has begun is not gone on with: the next fit begins
- * a new one. The copy is not calibrated.
+ * a new one. Old classes keep their names. The copy is not calibrated.
  *
  * Before it is trained, the copy says of the old classes what the model says, and of a new one anything.
  * Train it with images of old and new classes mixed: of new ones alone it forgets the old.
@@ -927,6 +934,45 @@ lenet_status lenet_load_buffer(const uint8_t *buffer,
                                struct lenet_model **model);
 
 /**
+ * Gives names to the classes of a model. They are kept in its file and by lenet_clone(); no result
+ * depends on them. lenet_fit() gives a model that has none those of its training data, where there
+ * are as many as the model has classes.
+ *
+ * @param model   The model; as before if the call fails.
+ * @param names   As many strings as the model has classes, UTF-8 of at most 255 bytes each, without
+ *                control characters; "" for a class without a name. They are copied. NULL with length
+ *                0 takes the names away.
+ * @param length  Strings at names.
+ * @return LENET_OK, LENET_ERROR_NULL_POINTER (model, names, names[i]),
+ *         LENET_ERROR_INVALID_ARGUMENT (length, names[i]), LENET_ERROR_BUSY,
+ *         LENET_ERROR_OUT_OF_MEMORY or LENET_ERROR_INTERNAL. Any thread; waits while another one is
+ *         changing the model. Since 1.1.
+ */
+lenet_status lenet_set_class_names(struct lenet_model *model,
+                                   const char *const *names,
+                                   size_t length);
+
+/**
+ * The name of a class.
+ *
+ * @param model     The model.
+ * @param index     The class, from 0.
+ * @param name      [out] Its name, which ends in NUL, "" if it has none; NULL with capacity 0 to ask
+ *                  for the size.
+ * @param capacity  Bytes at name; 256 are enough for any.
+ * @param needed    [out] Bytes of the name with its NUL; also set on LENET_ERROR_BUFFER_TOO_SMALL.
+ *                  May be NULL where name is not.
+ * @return LENET_OK, LENET_ERROR_NULL_POINTER, LENET_ERROR_INVALID_ARGUMENT (needed, if it is not
+ *         aligned), LENET_ERROR_NOT_FOUND (no class has this index), LENET_ERROR_BUFFER_TOO_SMALL or
+ *         LENET_ERROR_INTERNAL. Any thread, also during training. Since 1.1.
+ */
+lenet_status lenet_class_name(const struct lenet_model *model,
+                              size_t index,
+                              char *name,
+                              size_t capacity,
+                              size_t *needed);
+
+/**
  * Reads a dataset from a pair of IDX files, plain or gzipped, as MNIST and its kin come. A file of
  * another kind (an HTML page, a ZIP archive, a CSV file) is called that in the message. The images
  * are as they lie in the file: EMNIST's lie transposed, rows for columns, and a model that is trained
@@ -1017,6 +1063,88 @@ lenet_status lenet_dataset_read(const struct lenet_dataset *dataset,
                                 size_t n,
                                 uint8_t *images,
                                 uint8_t *labels);
+
+/**
+ * Divides a dataset in two: training and validation data, or training and test data.
+ *
+ * Each class gives its share, so that both parts have the classes in equal measure: the first part has
+ * fraction of all images, rounded; of each class fraction of its images, rounded down, and where that
+ * leaves some, one more of those classes that rounding down took most from (of equals, the lower one).
+ * But a class of two images or more is in both parts, whatever fraction is. Which images they are is
+ * drawn; the same seed, dataset and fraction give the same parts everywhere. In each part they keep
+ * their order, and both have the class names and the class count of the whole.
+ *
+ * @param dataset   The dataset; it stays as it is.
+ * @param fraction  Above 0 and below 1: 0.8 for four fifths in the first part.
+ * @param seed      Of the draw.
+ * @param first     [out] A dataset of its own, the caller's to lenet_dataset_free().
+ * @param rest      [out] The same, of all other images.
+ * @return LENET_OK, LENET_ERROR_NULL_POINTER, LENET_ERROR_INVALID_ARGUMENT (fraction, also if it
+ *         leaves a part empty), LENET_ERROR_OUT_OF_MEMORY or LENET_ERROR_INTERNAL. Any thread.
+ *         Since 1.1.
+ */
+lenet_status lenet_dataset_split(const struct lenet_dataset *dataset,
+                                 double fraction,
+                                 uint64_t seed,
+                                 struct lenet_dataset **first,
+                                 struct lenet_dataset **rest);
+
+/**
+ * The number of classes: the folders of lenet_dataset_open_folder(), else the largest label + 1. The
+ * parts of a split have that of the whole.
+ *
+ * @param dataset  The dataset.
+ * @return The number; 0 if dataset is NULL, which lenet_last_error() then says. Any thread.
+ *         Since 1.1.
+ */
+size_t lenet_dataset_class_count(const struct lenet_dataset *dataset);
+
+/**
+ * How many images each class has.
+ *
+ * @param dataset  The dataset.
+ * @param counts   [out] lenet_dataset_class_count() numbers, by label.
+ * @param length   Elements at counts: exactly as many.
+ * @return LENET_OK, LENET_ERROR_NULL_POINTER, LENET_ERROR_INVALID_ARGUMENT (length) or
+ *         LENET_ERROR_INTERNAL. Any thread. Since 1.1.
+ */
+lenet_status lenet_dataset_class_counts(const struct lenet_dataset *dataset,
+                                        uint64_t *counts,
+                                        size_t length);
+
+/**
+ * The name of a class: that of its folder. Datasets of other kinds have no names.
+ *
+ * @param dataset   The dataset.
+ * @param index     The class, from 0.
+ * @param name      [out] Its name, which ends in NUL, "" if it has none; NULL with capacity 0 to ask
+ *                  for the size.
+ * @param capacity  Bytes at name; 256 are enough for any.
+ * @param needed    [out] Bytes of the name with its NUL; also set on LENET_ERROR_BUFFER_TOO_SMALL.
+ *                  May be NULL where name is not.
+ * @return LENET_OK, LENET_ERROR_NULL_POINTER, LENET_ERROR_INVALID_ARGUMENT (needed, if it is not
+ *         aligned), LENET_ERROR_NOT_FOUND (no class has this index), LENET_ERROR_BUFFER_TOO_SMALL or
+ *         LENET_ERROR_INTERNAL. Any thread. Since 1.1.
+ */
+lenet_status lenet_dataset_class_name(const struct lenet_dataset *dataset,
+                                      size_t index,
+                                      char *name,
+                                      size_t capacity,
+                                      size_t *needed);
+
+/**
+ * Mean and standard deviation of all pixels, as the network sees bytes: divided by 255. They are what
+ * input_mean and input_std of lenet_options may be; a dataset of one colour has the deviation 0,
+ * which input_std may not be.
+ *
+ * @param dataset  The dataset.
+ * @param mean     [out] The mean, 0 to 1.
+ * @param std      [out] The standard deviation, over all pixels and not of a sample, 0 to 0.5.
+ * @return LENET_OK, LENET_ERROR_NULL_POINTER or LENET_ERROR_INTERNAL. Any thread. Since 1.1.
+ */
+lenet_status lenet_dataset_statistics(const struct lenet_dataset *dataset,
+                                      double *mean,
+                                      double *std);
 
 /**
  * Makes one optimizer step on a batch. Batches must mix the classes: one that has a single class, as
@@ -1180,6 +1308,86 @@ lenet_status lenet_fit_options_init(struct lenet_fit_options *options,
  */
 lenet_status lenet_set_learning_rate(struct lenet_model *model,
                                      double learning_rate);
+
+/**
+ * Reads a folder of pictures, with a folder for each class: path/cat/1.png, path/dog/photo.jpg, ... The
+ * classes are numbered in the order of the folders' names, the images lie in the order of the classes
+ * and in each in that of the files' names (both by their bytes, so Zebra stands before ant, and 10
+ * before 9). So the folders of training and test data must have the same names: compare them by
+ * lenet_dataset_class_name().
+ *
+ * A picture is a PNG, JPEG, BMP or PNM (PBM, PGM, PPM, PAM) file, whatever it is called, of at most
+ * 16,384 x 16,384 and in all 2^26 pixels and 512 MiB. It is turned as its EXIF orientation says;
+ * 16-bit samples are rounded to 8, colour profiles and gamma not applied, of an animation one picture is
+ * read. Then it is prepared as lenet_prepare_image() does it for a model with these options.
+ *
+ * Hidden files and folders, whose names begin with a full stop, are not looked at, nor Thumbs.db and
+ * desktop.ini. Symbolic links are followed. Everything else is an error with its path: a file that is no
+ * whole picture (the first one in the order above), a file beside the folders of the classes, a folder in
+ * one of them, a class without a picture, more than 256 classes, a class's name that is not
+ * UTF-8 or has control characters, what is no regular file, and what may not be read.
+ *
+ * It takes options.num_threads threads, the caller's included, which are gone when the call returns; the
+ * dataset is the same for any number.
+ *
+ * @param path     UTF-8; the folder.
+ * @param options  Its preparation, height and width say what images are made, num_threads by how many
+ *                 threads; those of the model that the data is for, as from lenet_get_options(). NULL:
+ *                 LENET_PRESET_CLASSIC's, 28 x 28.
+ * @param dataset  [out] The dataset, the caller's to lenet_dataset_free(). Its classes have names.
+ * @return LENET_OK, LENET_ERROR_NULL_POINTER (path, dataset), LENET_ERROR_INVALID_ARGUMENT (path empty
+ *         or not UTF-8, a field of options), LENET_ERROR_NOT_FOUND, LENET_ERROR_IO, LENET_ERROR_FORMAT
+ *         (no such folder of pictures), LENET_ERROR_CORRUPT (a picture is cut off or damaged),
+ *         LENET_ERROR_OUT_OF_MEMORY or LENET_ERROR_INTERNAL. Any thread. Since 1.1.
+ */
+lenet_status lenet_dataset_open_folder(const char *path,
+                                       const struct lenet_options *options,
+                                       struct lenet_dataset **dataset);
+
+/**
+ * Reads a folder of pictures as lenet_dataset_open_folder() does, and tells how far it is.
+ *
+ * @param path       As there.
+ * @param options    As there.
+ * @param progress   Called on this thread from time to time, and when the last picture has been read, with
+ *                   event LENET_PROGRESS_PICTURE, epoch and epochs 1, step the number of pictures that
+ *                   have been read, steps that of all, images_per_second, and NaN for the rest. A return
+ *                   value other than 0 cancels. From inside, every call is allowed. May be NULL.
+ * @param user_data  Passed on to progress.
+ * @param dataset    [out] As there.
+ * @return As lenet_dataset_open_folder(), LENET_ERROR_CANCELLED, or LENET_ERROR_FORKED in a child
+ *         process that progress has made while other threads read. Any thread. Since 1.1.
+ */
+lenet_status lenet_dataset_open_folder_with(const char *path,
+                                            const struct lenet_options *options,
+                                            lenet_progress_fn progress,
+                                            void *user_data,
+                                            struct lenet_dataset **dataset);
+
+/**
+ * Reads a CSV file with a row an image, plain or gzipped: its label, then its pixels, row by row, as
+ * Kaggle's digit recognizer and the CSV forms of MNIST and Fashion-MNIST have them.
+ *
+ * Numbers are whole, from 0 to 255; 12.0 and 1.2e+01 are 12. Fields are divided by commas, semicolons
+ * or tabs, whichever the first line has most of, and may have spaces round them or be quoted. Lines
+ * end with LF or CRLF; empty ones are passed over. A first line that begins with two names is taken for
+ * a heading, and so is 0, 1, 2, ... where that is no image; a UTF-8 mark before it does no harm. Pixels
+ * from 0 to 1 are refused, as far as they can be told: multiply them by 255.
+ *
+ * @param path     UTF-8.
+ * @param height   Rows of an image, at least 1.
+ * @param width    Columns of an image, at least 1; a line has 1 + height * width fields.
+ * @param dataset  [out] The dataset, the caller's to lenet_dataset_free().
+ * @return LENET_OK, LENET_ERROR_NULL_POINTER, LENET_ERROR_INVALID_ARGUMENT (path empty or not UTF-8,
+ *         height, width), LENET_ERROR_NOT_FOUND, LENET_ERROR_IO, LENET_ERROR_FORMAT (not such a CSV
+ *         file; the message has line, column and value), LENET_ERROR_LABEL_OUT_OF_RANGE (a number that
+ *         is no label), LENET_ERROR_CORRUPT (damaged gzip data), LENET_ERROR_OUT_OF_MEMORY or
+ *         LENET_ERROR_INTERNAL. Any thread. Since 1.1.
+ */
+lenet_status lenet_dataset_open_csv(const char *path,
+                                    uint32_t height,
+                                    uint32_t width,
+                                    struct lenet_dataset **dataset);
 
 /**
  * Classifies images.

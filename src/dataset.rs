@@ -1,8 +1,13 @@
 //! Labelled images in memory.
 
 use crate::allocation::reserve;
+use crate::class_names::ClassNames;
+use crate::csv_file;
 use crate::error::{Code, Error, Result};
 use crate::idx::{self, Images};
+use crate::picture_folder::{self, Progress};
+use crate::prepare::Preparer;
+use crate::split;
 use crate::unique::Unique;
 use std::path::Path;
 use twox_hash::xxhash3_128::Hasher;
@@ -14,6 +19,9 @@ pub struct Dataset {
     labels: Vec<u8>,
     height: u32,
     width: u32,
+    class_count: usize,
+    /// As many as classes, if classes have names.
+    class_names: Option<ClassNames>,
     number: Unique,
     hash: u128,
 }
@@ -36,6 +44,27 @@ impl Dataset {
         Ok(Dataset::new(pixels, labels, height, width))
     }
 
+    /// Rows of a CSV file, each a label and height x width pixels.
+    pub fn open_csv(path: &Path, height: u32, width: u32) -> Result<Self> {
+        let size = Dataset::image_bytes(1, height, width)?;
+        let csv_file::Rows { pixels, labels } = csv_file::read(path, size)?;
+        Ok(Dataset::new(pixels, labels, height, width))
+    }
+
+    /// The pictures in a folder, a folder a class, each prepared to the preparer's size.
+    pub fn open_folder(
+        folder: &Path,
+        preparer: Preparer,
+        num_threads: u32,
+        progress: Option<Progress>,
+    ) -> Result<Self> {
+        let images = picture_folder::read(folder, preparer, num_threads, progress)?;
+        let (height, width) = (preparer.height as u32, preparer.width as u32);
+        let dataset = Dataset::new(images.pixels, images.labels, height, width);
+        let class_count = images.class_names.all().len();
+        Ok(Dataset { class_count, class_names: Some(images.class_names), ..dataset })
+    }
+
     /// Copies `labels.len()` images of height x width bytes.
     pub fn from_memory(images: &[u8], labels: &[u8], height: u32, width: u32) -> Result<Self> {
         let copy = |from: &[u8]| {
@@ -54,7 +83,32 @@ impl Dataset {
             hasher.write(part);
         }
         let hash = hasher.finish_128();
-        Dataset { images, labels, height, width, number: Unique::next(), hash }
+        let class_count = labels.iter().max().map_or(0, |&label| usize::from(label) + 1);
+        let (number, class_names) = (Unique::next(), None);
+        Dataset { images, labels, height, width, class_count, class_names, number, hash }
+    }
+
+    /// Two datasets, of which the first has `fraction` of the images, of each class its share; both have the classes of
+    /// this one and its images in their order.
+    pub fn split(&self, fraction: f64, seed: u64) -> Result<[Dataset; 2]> {
+        let of_first = split::choose(&self.labels, &self.class_counts(), fraction, seed)?;
+        Ok([self.part(&of_first, true)?, self.part(&of_first, false)?])
+    }
+
+    /// The images for which `choice` is `chosen`.
+    fn part(&self, choice: &[bool], chosen: bool) -> Result<Dataset> {
+        let count = choice.iter().filter(|&&choice| choice == chosen).count();
+        let size = self.images.len() / self.count();
+        let (mut images, mut labels) = (Vec::new(), Vec::new());
+        reserve(&mut images, count * size)?;
+        reserve(&mut labels, count)?;
+        for (i, _) in choice.iter().enumerate().filter(|(_, choice)| **choice == chosen) {
+            images.extend_from_slice(&self.images[i * size..(i + 1) * size]);
+            labels.push(self.labels[i]);
+        }
+        let part = Dataset::new(images, labels, self.height, self.width);
+        let class_names = self.class_names.clone();
+        Ok(Dataset { class_count: self.class_count, class_names, ..part })
     }
 
     /// Bytes of `n` images, or why there cannot be so many.
@@ -83,6 +137,36 @@ impl Dataset {
 
     pub fn width(&self) -> u32 {
         self.width
+    }
+
+    /// The largest label + 1, or as many as there were folders; of a part of a split that of the whole.
+    pub fn class_count(&self) -> usize {
+        self.class_count
+    }
+
+    pub fn class_names(&self) -> Option<&ClassNames> {
+        self.class_names.as_ref()
+    }
+
+    /// Images of each class.
+    pub fn class_counts(&self) -> Vec<u64> {
+        let mut counts = vec![0; self.class_count];
+        self.labels.iter().for_each(|&label| counts[usize::from(label)] += 1);
+        counts
+    }
+
+    /// Mean and standard deviation of all pixels / 255. How often each value occurs is exact, so nothing is lost in
+    /// adding up.
+    pub fn statistics(&self) -> (f64, f64) {
+        let mut counts = [0u64; 256];
+        self.images.iter().for_each(|&pixel| counts[usize::from(pixel)] += 1);
+        let mean_of = |of: &dyn Fn(f64) -> f64| {
+            let sum: f64 =
+                (0..).zip(&counts).map(|(v, &n)| of(f64::from(v) / 255.0) * n as f64).sum();
+            sum / self.images.len() as f64
+        };
+        let mean = mean_of(&|x| x);
+        (mean, mean_of(&|x| (x - mean) * (x - mean)).sqrt())
     }
 
     /// Tells this dataset from any other in this process, were they equal.

@@ -7,7 +7,8 @@
 //! ```text
 //! C caller -> ffi -> fit -> model -> engine -> kernels, or plugin_abi ~> plugin, in another library
 //!              |-> checkpoint -|               |
-//!              |-> dataset -> idx              plugin -> engine
+//!              |-> dataset -> idx, csv_file    plugin -> engine
+//!                    |-> picture_folder -> picture -> prepare
 //! ```
 //!
 //! | room | concern |
@@ -35,8 +36,13 @@
 //! | `architecture` | what is built: sizes, layer table, parameter names, shapes, places |
 //! | `optimizer` | SGD with momentum, AdamW |
 //! | `turn` | whose turn it is to change a model |
+//! | `picture_folder` | a folder of pictures, a folder a class |
+//! | `picture` | PNG, JPEG, BMP and PNM files, as pixels |
 //! | `prepare` | any picture to the network's input |
 //! | `idx` | IDX files: the images and labels of MNIST and its kin |
+//! | `split` | which images of a dataset go into which of two parts |
+//! | `class_names` | what classes are called |
+//! | `csv_file` | CSV files of images and labels |
 //! | `file_kind` | what a file seems to be that is not what was asked for |
 //! | `gzip` | gzip data, as it lies in files |
 //! | `durable_file` | the whole old file or the whole new one |
@@ -65,6 +71,8 @@ mod batch;
 mod calibrate;
 mod calibration;
 mod checkpoint;
+mod class_names;
+mod csv_file;
 mod dataset;
 mod durable_file;
 mod engine;
@@ -83,11 +91,14 @@ mod network;
 mod optimizer;
 mod options;
 mod parameters;
+mod picture;
+mod picture_folder;
 mod plugin;
 mod plugin_abi;
 mod prediction;
 mod prepare;
 mod run;
+mod split;
 mod standing;
 mod turn;
 mod unique;

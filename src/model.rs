@@ -8,6 +8,7 @@ use crate::allocation::resize;
 use crate::architecture::{Architecture, Outputs};
 use crate::batch::{Images, Pixels, Seen, Targets, check_finite, chunks, first_not_finite};
 use crate::calibration::Calibration;
+use crate::class_names::ClassNames;
 use crate::engine::{self, DeviceChoice, Engine};
 use crate::error::{Code, Error, Result};
 use crate::failpoint;
@@ -36,6 +37,8 @@ pub struct State {
     pub step: u64,
     pub standing: Standing,
     pub calibration: Calibration,
+    /// One for each class, if any was given.
+    pub class_names: Option<ClassNames>,
 }
 
 /// What a model begins with: parameters alone, or all that a model had when it was saved.
@@ -51,6 +54,8 @@ pub struct Beginning {
     /// That: its step, and rows like the parameters and averages.
     pub kept: Option<(u64, Vec<Vec<f32>>)>,
     pub calibration: Calibration,
+    /// One for each class, if any was given.
+    pub class_names: Option<ClassNames>,
 }
 
 pub struct Model {
@@ -85,7 +90,8 @@ impl Model {
     /// A model that goes on from there.
     pub fn begin(options: Options, beginning: Beginning) -> Result<Self> {
         let (options, engine) = open(options)?;
-        let Beginning { parameters, averages, step, mut standing, kept, calibration } = beginning;
+        let Beginning { parameters, averages, step, mut standing, kept, calibration, class_names } =
+            beginning;
         let zeros = vec![0.0; parameters.len()];
         let mut rows = vec![parameters.as_slice()];
         match &averages {
@@ -101,7 +107,7 @@ impl Model {
             course.kept = Some(Kept { step: *step, weights: upload(&rows)? });
         }
         let learning_rate = options.learning_rate;
-        let state = State { weights, learning_rate, step, standing, calibration };
+        let state = State { weights, learning_rate, step, standing, calibration, class_names };
         Ok(Model::assemble(options, engine, state))
     }
 
@@ -131,6 +137,7 @@ impl Model {
             averages: Some(rows),
             step: state.step,
             standing: Standing { epoch, course: None },
+            class_names: state.class_names.as_ref().map(|names| names.resized(classes as usize)),
             ..Beginning::default()
         };
         let learning_rate = state.learning_rate;
@@ -447,6 +454,30 @@ impl Training<'_> {
 
     pub fn set_calibration(&mut self, calibration: Calibration) {
         self.model.publish(Arc::new(State { calibration, ..State::clone(&self.model.state()) }));
+    }
+
+    pub fn set_class_names(&mut self, class_names: Option<ClassNames>) -> Result<()> {
+        let classes = self.model.architecture().classes();
+        if let Some(length) = class_names.as_ref().map(|names| names.all().len())
+            && length != classes
+        {
+            let message = format!("length is {length}; this model has {classes} classes");
+            return Err(Error::invalid(message));
+        }
+        self.model.publish(Arc::new(State { class_names, ..State::clone(&self.model.state()) }));
+        Ok(())
+    }
+
+    /// Takes over a dataset's names if the model has none and as many classes.
+    pub fn adopt_class_names(&mut self, names: Option<&ClassNames>) -> Result<()> {
+        let fitting =
+            names.filter(|names| names.all().len() == self.model.architecture().classes());
+        match fitting {
+            Some(names) if self.model.state().class_names.is_none() => {
+                self.set_class_names(Some(names.clone()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The state that a step may write. It is one that nobody can see any more, so that training

@@ -52,6 +52,9 @@ struct Args {
     file_length: usize,
     path: CString,
     labels_path: CString,
+    names: Vec<CString>,
+    name_length: usize,
+    fraction: f64,
     options: lenet_options,
     fit_options: lenet_fit_options,
     picture: lenet_image,
@@ -109,6 +112,7 @@ impl Fixture {
             std::fs::write(folder.path().join(name), [header, data].concat()).unwrap();
         };
         let (bytes, good) = (data.images, data.labels);
+        write_own_data(folder.path());
         idx("images", &[0, 0, 8, 3, 0, 0, 0, 18, 0, 0, 0, 16, 0, 0, 0, 16], &bytes);
         idx("labels", &[0, 0, 8, 1, 0, 0, 0, 18], &good);
         let mut high = good.clone();
@@ -137,6 +141,7 @@ impl Fixture {
         for file in ["model", "images", "labels"] {
             std::fs::copy(self.folder.path().join(file), folder.path().join(file)).unwrap();
         }
+        write_own_data(folder.path());
         Fixture {
             folder,
             model: self.model.try_clone(),
@@ -155,6 +160,17 @@ impl Fixture {
     fn state(&self) -> [Vec<u8>; 2] {
         [self.model.bytes(), self.wild.bytes()]
     }
+}
+
+/// A folder of pictures and a CSV file.
+fn write_own_data(folder: &std::path::Path) {
+    for class in ["ant", "bee"] {
+        let class = folder.join("pictures").join(class);
+        std::fs::create_dir_all(&class).unwrap();
+        std::fs::write(class.join("1.pgm"), b"P5 2 2 255\n\x01\x02\x03\x04").unwrap();
+    }
+    let row = ["7"; PIXELS + 1].join(",");
+    std::fs::write(folder.join("table"), row).unwrap();
 }
 
 fn dataset(images: &[u8], labels: &[u8], width: u32) -> Dataset {
@@ -190,6 +206,9 @@ impl Args {
             file,
             path: fixture.path("model"),
             labels_path: fixture.path("labels"),
+            names: [c"ant", c"bee", c"cat"].map(Into::into).into(),
+            name_length: 3,
+            fraction: 0.5,
             options: small_with_momentum(),
             fit_options: fit_options(1, 8),
             // The first image: three bytes a pixel, and rows that do not touch.
@@ -220,6 +239,13 @@ impl Args {
             arena,
             arena_used: Cell::new(8),
             fixture,
+        }
+    }
+
+    /// For functions whose path leads to something else than a model, unless a row has spoilt it.
+    fn instead_of_model(&mut self, name: &str) {
+        if self.path == self.fixture.path("model") {
+            self.path = self.fixture.path(name);
         }
     }
 
@@ -317,6 +343,17 @@ fn free_made_dataset(status: lenet_status, made: *mut *mut lenet_dataset) -> len
     status
 }
 
+/// The one output that a failure writes.
+fn forget_needed(status: lenet_status, needed: *mut usize, expected: usize) -> lenet_status {
+    if status == LENET_ERROR_BUFFER_TOO_SMALL {
+        unsafe {
+            assert_eq!(*needed, expected);
+            *needed = usize::from_ne_bytes([CANARY; size_of::<usize>()]);
+        }
+    }
+    status
+}
+
 /// The functions that return a count have no status: 0 with a message stands for one.
 fn status_of_count(count: usize) -> lenet_status {
     match count {
@@ -380,12 +417,7 @@ const CALLS: &[(&str, Call)] = &[
         let buffer = a.out("buffer", a.file_length.min(a.file.len()));
         let needed = a.out("needed", 1);
         let status = lenet_save_buffer(a.pass("model", a.model), buffer, a.file_length, needed);
-        if status == LENET_ERROR_BUFFER_TOO_SMALL {
-            // The one output that a failure writes.
-            assert_eq!(*needed, a.file.len());
-            *needed = usize::from_ne_bytes([CANARY; size_of::<usize>()]);
-        }
-        status
+        forget_needed(status, needed, a.file.len())
     }),
     ("lenet_load_buffer", |a| unsafe {
         let model = a.out("model", 1);
@@ -394,9 +426,7 @@ const CALLS: &[(&str, Call)] = &[
         free_made(lenet_load_buffer(buffer, a.file_length, options, model), model)
     }),
     ("lenet_dataset_open", |a| unsafe {
-        if a.path == a.fixture.path("model") {
-            a.path = a.fixture.path("images");
-        }
+        a.instead_of_model("images");
         let dataset = a.out("dataset", 1);
         let images = a.pass("images_path", a.path.as_ptr());
         let labels = a.pass("labels_path", a.labels_path.as_ptr());
@@ -410,6 +440,61 @@ const CALLS: &[(&str, Call)] = &[
             lenet_dataset_from_memory(images, labels, a.n, a.height, a.width, dataset),
             dataset,
         )
+    }),
+    ("lenet_dataset_open_folder", |a| unsafe {
+        a.instead_of_model("pictures");
+        let (dataset, options) = (a.out("dataset", 1), a.options());
+        let path = a.pass("path", a.path.as_ptr());
+        free_made_dataset(lenet_dataset_open_folder(path, options, dataset), dataset)
+    }),
+    ("lenet_dataset_open_folder_with", |a| unsafe {
+        a.instead_of_model("pictures");
+        let (dataset, options) = (a.out("dataset", 1), a.options());
+        let path = a.pass("path", a.path.as_ptr());
+        let progress: lenet_progress_fn = if a.null == "progress" { None } else { Some(go_on) };
+        let user_data = a.out("user_data", 1);
+        let status = lenet_dataset_open_folder_with(path, options, progress, user_data, dataset);
+        free_made_dataset(status, dataset)
+    }),
+    ("lenet_dataset_open_csv", |a| unsafe {
+        a.instead_of_model("table");
+        let dataset = a.out("dataset", 1);
+        let path = a.pass("path", a.path.as_ptr());
+        free_made_dataset(lenet_dataset_open_csv(path, a.height, a.width, dataset), dataset)
+    }),
+    ("lenet_dataset_split", |a| unsafe {
+        let (first, rest) = (a.out("first", 1), a.out("rest", 1));
+        let dataset = a.pass("dataset", a.dataset);
+        let status = lenet_dataset_split(dataset, a.fraction, a.n as u64, first, rest);
+        free_made_dataset(free_made_dataset(status, first), rest)
+    }),
+    ("lenet_dataset_class_count", |a| unsafe {
+        status_of_count(lenet_dataset_class_count(a.pass("dataset", a.dataset)))
+    }),
+    ("lenet_dataset_class_counts", |a| unsafe {
+        let counts = a.out("counts", 3);
+        lenet_dataset_class_counts(a.pass("dataset", a.dataset), counts, a.name_length)
+    }),
+    ("lenet_dataset_class_name", |a| unsafe {
+        let (name, needed) = (a.out("name", a.name_length.min(3)), a.out("needed", 1));
+        let dataset = a.pass("dataset", a.dataset);
+        let status = lenet_dataset_class_name(dataset, a.index, name, a.name_length, needed);
+        forget_needed(status, needed, 1)
+    }),
+    ("lenet_dataset_statistics", |a| unsafe {
+        let (mean, std) = (a.out("mean", 1), a.out("std", 1));
+        lenet_dataset_statistics(a.pass("dataset", a.dataset), mean, std)
+    }),
+    ("lenet_set_class_names", |a| unsafe {
+        let names: Vec<_> = a.names.iter().map(|name| name.as_ptr()).collect();
+        let model = a.pass_mut("model", a.model);
+        lenet_set_class_names(model, a.pass("names", names.as_ptr()), a.name_length)
+    }),
+    ("lenet_class_name", |a| unsafe {
+        let (name, needed) = (a.out("name", a.name_length.min(3)), a.out("needed", 1));
+        let model = a.pass("model", a.model);
+        let status = lenet_class_name(model, a.index, name, a.name_length, needed);
+        forget_needed(status, needed, 1)
     }),
     ("lenet_dataset_free", |_| {
         unsafe { lenet_dataset_free(null_mut()) };
@@ -680,7 +765,15 @@ const BYTE_IMAGES: [&str; 6] = [
 ];
 const PICTURES: [&str; 2] = ["lenet_prepare_image", "lenet_predict_image"];
 const GRADIENTS: [&str; 2] = ["lenet_compute_gradients", "lenet_compute_gradients_u8"];
-const OPTIONS_READERS: [&str; 3] = ["lenet_create", "lenet_load", "lenet_load_buffer"];
+const OPTIONS_READERS: [&str; 5] = [
+    "lenet_create",
+    "lenet_load",
+    "lenet_load_buffer",
+    "lenet_dataset_open_folder",
+    "lenet_dataset_open_folder_with",
+];
+/// Those that make something on the device that the options name.
+const DEVICE_OPENERS: [&str; 3] = ["lenet_create", "lenet_load", "lenet_load_buffer"];
 
 /// Parameters for which NULL has a meaning.
 const MAY_BE_NULL: &[(&str, &str)] = &[
@@ -689,6 +782,12 @@ const MAY_BE_NULL: &[(&str, &str)] = &[
     ("lenet_load", "options"),
     ("lenet_load_buffer", "options"),
     ("lenet_dataset_free", "dataset"),
+    ("lenet_dataset_open_folder", "options"),
+    ("lenet_dataset_open_folder_with", "options"),
+    ("lenet_dataset_open_folder_with", "progress"),
+    ("lenet_dataset_open_folder_with", "user_data"),
+    ("lenet_dataset_class_name", "needed"),
+    ("lenet_class_name", "needed"),
     ("lenet_train_batch", "loss"),
     ("lenet_train_batch_u8", "loss"),
     ("lenet_train_batch_weighted", "loss"),
@@ -721,6 +820,7 @@ fn table() -> Table {
     picture_rows(&mut t);
     length_rows(&mut t);
     dataset_rows(&mut t);
+    name_rows(&mut t);
     path_rows(&mut t);
     for value in [-1, 19, i32::MAX] {
         let wrong = format!("status is {value}");
@@ -853,11 +953,16 @@ fn option_rows(t: &mut Table) {
     for function in OPTIONS_READERS {
         wrong!(t, function, invalid, options.device: [-1, 99]);
         let cuda = |a: &mut Args| a.options.device = LENET_DEVICE_CUDA;
-        t.row(function, "options.device is CUDA", cuda, unavailable, &["LENET_DEVICE_CUDA"]);
+        let opens = DEVICE_OPENERS.contains(&function);
+        let (status, words) =
+            if opens { (unavailable, &["LENET_DEVICE_CUDA"][..]) } else { (LENET_OK, &[][..]) };
+        t.row(function, "options.device is CUDA", cuda, status, words);
         let auto = |a: &mut Args| a.options.device = LENET_DEVICE_AUTO;
         t.row(function, "options.device is AUTO", auto, LENET_OK, &[]);
         wrong!(t, function, invalid, options.device_index: [-1, i32::MIN]);
-        wrong!(t, function, unavailable, options.device_index: [1]);
+        if opens {
+            wrong!(t, function, unavailable, options.device_index: [1]);
+        }
         wrong!(t, function, invalid, options.num_threads: [1025, u32::MAX]);
         wrong!(t, function, invalid, options.height: [0, 12, 15, 18, 257, 260, u32::MAX]);
         wrong!(t, function, invalid, options.width: [0, 12, 15, 18, 257, 260, u32::MAX]);
@@ -1178,9 +1283,68 @@ fn dataset_rows(t: &mut Table) {
     }
 }
 
+/// What is split, counted and named.
+fn name_rows(t: &mut Table) {
+    let (invalid, small) = (LENET_ERROR_INVALID_ARGUMENT, LENET_ERROR_BUFFER_TOO_SMALL);
+    let function = "lenet_dataset_split";
+    wrong!(t, function, invalid, fraction: [0.0, 1.0, -0.5, 1.5, f64::NAN, f64::INFINITY]);
+    t.row(function, "seed is anything", |a| a.n = usize::MAX, LENET_OK, &[]);
+
+    let function = "lenet_dataset_open_csv";
+    wrong!(t, function, invalid, height: [0]);
+    wrong!(t, function, invalid, width: [0]);
+    let overflow = |a: &mut Args| (a.height, a.width) = (u32::MAX, u32::MAX);
+    t.row(function, "height and width overflow", overflow, invalid, &["4294967295"]);
+    let wider = |a: &mut Args| a.width += 1;
+    let words = ["line 1 has 257 columns, not 273"];
+    t.row(function, "width is that of other images", wider, LENET_ERROR_FORMAT, &words);
+
+    for (function, what) in [("lenet_dataset_class_name", "dataset"), ("lenet_class_name", "model")]
+    {
+        for index in [3, usize::MAX] {
+            let words = [&*format!("index is {index}; the {what} has 3 classes")];
+            let spoil = move |a: &mut Args| a.index = index;
+            t.row(function, "index is too large", spoil, LENET_ERROR_NOT_FOUND, &words);
+        }
+        let words = ["name has room for 0; 1 are needed"];
+        t.row(function, "capacity is 0", |a| a.name_length = 0, small, &words);
+        let endless = |a: &mut Args| a.name_length = usize::MAX;
+        t.row(function, "capacity is too large", endless, invalid, &["name"]);
+        let ask = |a: &mut Args| {
+            a.null = "name".into();
+            a.name_length = 0;
+        };
+        t.row(function, "name is NULL to ask for the size", ask, LENET_OK, &[]);
+    }
+    for length in [0, 2, 4, usize::MAX] {
+        let spoil = move |a: &mut Args| a.name_length = length;
+        let wrong = format!("length is {length}");
+        let words = ["counts", &length.to_string()];
+        t.row("lenet_dataset_class_counts", &wrong, spoil, invalid, &words);
+        let words = ["names", &length.to_string()];
+        t.row("lenet_set_class_names", &wrong, spoil, invalid, &words);
+    }
+    let forget = |a: &mut Args| {
+        a.null = "names".into();
+        a.name_length = 0;
+    };
+    t.row("lenet_set_class_names", "names is NULL to take them away", forget, LENET_OK, &[]);
+    for (name, words) in [
+        (b"\xff".to_vec(), "names[1] is not UTF-8"),
+        (vec![b'x'; 256], "names[1] has 256 bytes"),
+        (b"a\tb".to_vec(), "names[1] has the control character U+0009"),
+    ] {
+        let spoil = move |a: &mut Args| a.names[1] = CString::new(name.clone()).unwrap();
+        t.row("lenet_set_class_names", "names has a bad one", spoil, invalid, &[words]);
+    }
+}
+
 fn path_rows(t: &mut Table) {
     type Set = fn(&mut Args, CString);
-    let paths: [(&str, &str, Set); 4] = [
+    let paths: [(&str, &str, Set); 7] = [
+        ("lenet_dataset_open_folder", "path", |a, path| a.path = path),
+        ("lenet_dataset_open_folder_with", "path", |a, path| a.path = path),
+        ("lenet_dataset_open_csv", "path", |a, path| a.path = path),
         ("lenet_save", "path", |a, path| a.path = path),
         ("lenet_load", "path", |a, path| a.path = path),
         ("lenet_dataset_open", "images_path", |a, path| a.path = path),
@@ -1197,8 +1361,10 @@ fn path_rows(t: &mut Table) {
         let missing = move |a: &mut Args| set(a, a.fixture.path("missing/file"));
         let not_found = LENET_ERROR_NOT_FOUND;
         t.row(function, &wrong("has no such folder"), missing, not_found, &["missing"]);
-        let folder = move |a: &mut Args| set(a, c_path(a.fixture.folder.path()));
-        t.row(function, &wrong("is a folder"), folder, LENET_ERROR_IO, &["/"]);
+        if !function.contains("_folder") {
+            let folder = move |a: &mut Args| set(a, c_path(a.fixture.folder.path()));
+            t.row(function, &wrong("is a folder"), folder, LENET_ERROR_IO, &["/"]);
+        }
     }
 }
 

@@ -20,6 +20,8 @@ struct Fixture {
     floats: Vec<f32>,
     dataset: Dataset,
     folder: tempfile::TempDir,
+    /// Pictures, and a CSV file.
+    own: tempfile::TempDir,
     saved: Vec<u8>,
     options: lenet_options,
     /// As many as there are parameters.
@@ -42,7 +44,11 @@ impl Fixture {
         let saved = model.bytes();
         std::fs::write(folder.path().join("model"), &saved).unwrap();
         let (options, numbers) = (model.options(), vec![0.125; model.parameters().len()]);
-        Fixture { data, floats, dataset, folder, saved, options, numbers }
+        let own = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(own.path().join("pictures/class")).unwrap();
+        std::fs::write(own.path().join("pictures/class/1"), b"P5 1 1 255\n\x07").unwrap();
+        std::fs::write(own.path().join("table"), "label,a,b\n1,2,3\n").unwrap();
+        Fixture { data, floats, dataset, folder, own, saved, options, numbers }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -81,6 +87,10 @@ const TRAINING: &[(&str, Call)] = &[
     }),
     ("lenet_fit", |m, f| unsafe {
         lenet_fit(m.0, f.dataset.0, f.dataset.0, &fit_options(1, 20), None, null_mut())
+    }),
+    ("lenet_set_class_names", |m, _| {
+        let names = [c"ant".as_ptr(), c"bee".as_ptr(), c"cat".as_ptr()];
+        unsafe { lenet_set_class_names(m.0, names.as_ptr(), 3) }
     }),
     ("lenet_set_learning_rate", |m, _| unsafe { lenet_set_learning_rate(m.0, 0.25) }),
     ("lenet_calibrate", |m, f| unsafe { lenet_calibrate(m.0, f.dataset.0, 0.1, null_mut()) }),
@@ -164,6 +174,47 @@ const READING: &[(&str, Call)] = &[
         unarmed(|| unsafe { lenet_dataset_free(made) });
         status
     }),
+    ("lenet_dataset_open_folder", |_, f| {
+        let mut made = null_mut();
+        let path = c_path(&f.own.path().join("pictures"));
+        let status = unsafe { lenet_dataset_open_folder(path.as_ptr(), &f.options, &mut made) };
+        unarmed(|| unsafe { lenet_dataset_free(made) });
+        status
+    }),
+    ("lenet_dataset_open_folder_with", |_, f| {
+        let mut made = null_mut();
+        let path = c_path(&f.own.path().join("pictures"));
+        let status = unsafe {
+            let to = &mut made;
+            lenet_dataset_open_folder_with(path.as_ptr(), &f.options, None, null_mut(), to)
+        };
+        unarmed(|| unsafe { lenet_dataset_free(made) });
+        status
+    }),
+    ("lenet_dataset_open_csv", |_, f| {
+        let mut made = null_mut();
+        let path = c_path(&f.own.path().join("table"));
+        let status = unsafe { lenet_dataset_open_csv(path.as_ptr(), 1, 2, &mut made) };
+        unarmed(|| unsafe { lenet_dataset_free(made) });
+        status
+    }),
+    ("lenet_dataset_split", |_, f| {
+        let (mut first, mut rest) = (null_mut(), null_mut());
+        let status = unsafe { lenet_dataset_split(f.dataset.0, 0.5, 1, &mut first, &mut rest) };
+        unarmed(|| unsafe { lenet_dataset_free(first) });
+        unarmed(|| unsafe { lenet_dataset_free(rest) });
+        status
+    }),
+    ("lenet_dataset_class_counts", |_, f| unsafe {
+        lenet_dataset_class_counts(f.dataset.0, [0; 3].as_mut_ptr(), 3)
+    }),
+    ("lenet_dataset_class_name", |_, f| unsafe {
+        lenet_dataset_class_name(f.dataset.0, 0, null_mut(), 0, &mut 0)
+    }),
+    ("lenet_dataset_statistics", |_, f| unsafe {
+        lenet_dataset_statistics(f.dataset.0, &mut 0.0, &mut 0.0)
+    }),
+    ("lenet_class_name", |m, _| unsafe { lenet_class_name(m.0, 0, null_mut(), 0, &mut 0) }),
     ("lenet_dataset_from_memory", |_, f| {
         let mut made = null_mut();
         let (images, labels) = (f.data.images.as_ptr(), f.data.labels.as_ptr());
@@ -247,6 +298,9 @@ const WITHOUT_STATUS: &[(&str, Silent)] = &[
     ("lenet_dataset_free", |_, _| unsafe { lenet_dataset_free(null_mut()) }),
     ("lenet_dataset_count", |_, f| {
         unsafe { lenet_dataset_count(f.dataset.0) };
+    }),
+    ("lenet_dataset_class_count", |_, f| {
+        unsafe { lenet_dataset_class_count(f.dataset.0) };
     }),
     ("lenet_parameter_count", |m, _| {
         unsafe { lenet_parameter_count(m.0) };

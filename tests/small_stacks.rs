@@ -152,6 +152,48 @@ fn calls<'a>(things: &'a Things, folder: &'a Path) -> BTreeMap<&'static str, Cal
         ok(unsafe { lenet_dataset_open(paths.0, paths.1, &mut opened) });
         drop(Dataset(opened));
     });
+    let pictures = c_path(&command::root().join("tests/pictures/folder"));
+    let open_pictures = move |progress| {
+        let mut opened = null_mut();
+        let (path, to) = (pictures.as_ptr(), null_mut());
+        ok(unsafe { lenet_dataset_open_folder_with(path, &options, progress, to, &mut opened) });
+        drop(Dataset(opened));
+    };
+    let again = open_pictures.clone();
+    call!(lenet_dataset_open_folder_with, move || again(Some(go_on as _)));
+    call!(lenet_dataset_open_folder, move || open_pictures(None));
+    let table = c_path(&folder.join("table"));
+    std::fs::write(folder.join("table"), vec!["1"; (size * size) as usize + 1].join(",")).unwrap();
+    call!(lenet_dataset_open_csv, move || {
+        let mut opened = null_mut();
+        ok(unsafe { lenet_dataset_open_csv(table.as_ptr(), size, size, &mut opened) });
+        drop(Dataset(opened));
+    });
+    call!(lenet_dataset_split, move || {
+        let (mut first, mut rest) = (null_mut(), null_mut());
+        ok(unsafe { lenet_dataset_split(dataset, 0.5, 1, &mut first, &mut rest) });
+        drop([Dataset(first), Dataset(rest)]);
+    });
+    call!(lenet_dataset_class_count, move || {
+        assert!(unsafe { lenet_dataset_class_count(dataset) } > 1);
+    });
+    call!(lenet_dataset_class_counts, move || unsafe {
+        let mut counts = vec![0; lenet_dataset_class_count(dataset)];
+        ok(lenet_dataset_class_counts(dataset, counts.as_mut_ptr(), counts.len()));
+    });
+    call!(lenet_dataset_class_name, move || unsafe {
+        ok(lenet_dataset_class_name(dataset, 0, null_mut(), 0, &mut 0));
+    });
+    call!(lenet_dataset_statistics, move || unsafe {
+        ok(lenet_dataset_statistics(dataset, &mut 0.0, &mut 0.0));
+    });
+    let names = vec![c"name".as_ptr(); classes];
+    call!(lenet_set_class_names, move || unsafe {
+        ok(lenet_set_class_names(model, names.as_ptr(), names.len()));
+    });
+    call!(lenet_class_name, move || unsafe {
+        ok(lenet_class_name(model, 0, null_mut(), 0, &mut 0));
+    });
     call!(lenet_dataset_from_memory, || drop(Dataset::new(data)));
     call!(lenet_dataset_free, || drop(Dataset::new(data)));
     call!(lenet_dataset_count, || assert_eq!(things.dataset.count(), things.n));

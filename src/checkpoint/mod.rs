@@ -19,6 +19,7 @@ mod tensors;
 use crate::architecture::{Activation, Architecture, DEFAULT_PADDING, Pooling};
 use crate::batch::Normalization;
 use crate::calibration::{Calibration, NO_ANSWER, TEMPERATURES};
+use crate::class_names::ClassNames;
 use crate::error::{Code, Error, Result};
 use crate::failpoint;
 use crate::model::{Beginning, Model, Options};
@@ -76,6 +77,9 @@ struct Metadata {
     /// Of format 2: of a fit that has not ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     course: Option<CourseMetadata>,
+    /// Of format 2: one for each class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    class_names: Option<Vec<String>>,
 }
 
 /// `Calibration` as a file has it.
@@ -124,9 +128,10 @@ impl Calibrated {
 
 impl Metadata {
     /// The fields of format 2, and whether they are there.
-    fn later(&self) -> [(&'static str, bool); 6] {
+    fn later(&self) -> [(&'static str, bool); 7] {
         [
             ("calibration", self.calibration.is_some()),
+            ("class_names", self.class_names.is_some()),
             ("course", self.course.is_some()),
             ("epoch_dataset", self.epoch_dataset.is_some()),
             ("mirror", self.mirror.is_some()),
@@ -150,6 +155,7 @@ pub fn save(model: &Model) -> Result<Vec<u8>> {
     let padding = (padding != DEFAULT_PADDING).then_some(padding);
     let preparation = Some(options.preparation).filter(|&p| p != Preparation::default());
     let Standing { epoch, course } = &state.standing;
+    let class_names = state.class_names.as_ref().map(|names| names.all().to_vec());
     let mut metadata = Metadata {
         format: FORMAT,
         height: architecture.height() as u32,
@@ -174,6 +180,7 @@ pub fn save(model: &Model) -> Result<Vec<u8>> {
         mirror: options.mirror.then_some(1),
         preparation,
         course: course.as_ref().map(CourseMetadata::new),
+        class_names,
     };
     if metadata.later().iter().any(|(_, is_there)| *is_there) {
         metadata.format = LATER_FORMAT;
@@ -310,7 +317,12 @@ fn load_lenet(
     let kept = best_step.map(|step| Ok::<_, Error>((step, read_flat(&best)?))).transpose()?;
     let (averages, step) = (Some(read_flat(&averages)?), metadata.step);
     let standing = Standing { epoch, course };
-    Model::begin(options, Beginning { parameters, averages, step, standing, kept, calibration })
+    let class_names = metadata.class_names.map(|names| read_names(names, architecture.classes()));
+    let class_names = class_names.transpose()?;
+    Model::begin(
+        options,
+        Beginning { parameters, averages, step, standing, kept, calibration, class_names },
+    )
 }
 
 /// Parameters or an average of them.
@@ -328,6 +340,15 @@ fn read_flat(tensors: &SafeTensors, name: &str, architecture: Architecture) -> R
 fn best_tensors(optimizer: &Optimizer) -> Vec<String> {
     let names = ["parameters"].into_iter().chain(optimizer.state_names().iter().copied());
     names.map(best_tensor).collect()
+}
+
+/// Names for so many classes.
+fn read_names(names: Vec<String>, classes: usize) -> Result<ClassNames> {
+    let bad = |why: String| Error::new(Code::Corrupt, format!("metadata: class_names: {why}"));
+    if names.len() != classes {
+        return Err(bad(format!("{} names of {classes} classes", names.len())));
+    }
+    ClassNames::new(names).map_err(|e| bad(e.message))
 }
 
 /// The hash of the dataset that an unfinished epoch was begun with.

@@ -5,9 +5,8 @@
 
 use super::types::{LENET_PRESET_ACCURATE, LENET_PRESET_CLASSIC, LENET_PRESET_MODERN};
 use crate::error::{Code, Error, Result};
-use std::ffi::{CStr, OsStr, c_char};
+use std::ffi::{CStr, c_char};
 use std::mem::size_of;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 fn null(name: &str) -> Error {
@@ -131,17 +130,55 @@ pub fn check_length(name: &str, length: usize, expected: usize) -> Result<()> {
 /// # Safety
 /// `pointer` is NULL or leads to a string that ends in NUL and that nobody writes during `'a`.
 pub unsafe fn path<'a>(name: &str, pointer: *const c_char) -> Result<&'a Path> {
+    // SAFETY: the caller's promise is the same.
+    let path = unsafe { text(name, pointer) }?;
+    if path.is_empty() {
+        return Err(Error::invalid(format!("{name} is empty")));
+    }
+    Ok(Path::new(path))
+}
+
+/// Gives the caller a text and the NUL behind it, and how many bytes these are; also when there are too many of them,
+/// or when `pointer` is NULL and `capacity` 0 to ask for just that.
+///
+/// # Safety
+/// `pointer` is NULL or leads to room for `capacity` bytes, `needed` is NULL or leads to a size.
+pub unsafe fn write_text(
+    name: &str,
+    pointer: *mut c_char,
+    capacity: usize,
+    needed: *mut usize,
+    text: &str,
+) -> Result<()> {
+    // SAFETY: as above.
+    let needed = unsafe { optional_output("needed", needed, 1) }?;
+    let target = match &needed {
+        Some(_) if pointer.is_null() && capacity == 0 => None,
+        // SAFETY: as above.
+        _ => Some(unsafe { output(name, pointer.cast::<u8>(), capacity) }?),
+    };
+    let length = text.len() + 1;
+    if let Some(needed) = needed {
+        needed.write(&[length]);
+    }
+    if let Some(target) = target {
+        check_capacity(name, capacity, length)?;
+        target.write(text.as_bytes());
+        target.write_at(text.len(), &[0]);
+    }
+    Ok(())
+}
+
+/// UTF-8 of the caller's.
+///
+/// # Safety
+/// As `path`.
+pub unsafe fn text<'a>(name: &str, pointer: *const c_char) -> Result<&'a str> {
     check_pointer(name, pointer)?;
     // SAFETY: not NULL (above); ends in NUL (caller).
     let bytes = unsafe { CStr::from_ptr(pointer) }.to_bytes();
-    if bytes.is_empty() {
-        return Err(Error::invalid(format!("{name} is empty")));
-    }
-    if let Err(e) = std::str::from_utf8(bytes) {
-        let message = format!("{name} is not UTF-8 at byte {}", e.valid_up_to());
-        return Err(Error::invalid(message));
-    }
-    Ok(Path::new(OsStr::from_bytes(bytes)))
+    std::str::from_utf8(bytes)
+        .map_err(|e| Error::invalid(format!("{name} is not UTF-8 at byte {}", e.valid_up_to())))
 }
 
 /// A constant of the header: its number, its name, and what it stands for on this side.

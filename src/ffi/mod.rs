@@ -17,10 +17,12 @@
 
 mod check;
 mod data;
+mod files;
 mod guard;
 mod image;
 mod library;
 mod model;
+mod names;
 mod parameters;
 mod train;
 mod trust;
@@ -28,9 +30,11 @@ mod types;
 mod usage;
 
 pub use data::*;
+pub use files::*;
 pub use image::*;
 pub use library::*;
 pub use model::*;
+pub use names::*;
 pub use parameters::*;
 pub use train::*;
 pub use trust::*;

@@ -80,7 +80,7 @@ pub unsafe extern "C" fn lenet_clone(
 /// have stay, bit for bit, weights, biases and the optimizer's state of them, as do all other layers, the
 /// step count and the options. A new class's row is that of a new model of the same seed with so many
 /// classes, its optimizer state 0. An epoch that a fit has begun is not gone on with: the next fit begins
-/// a new one. The copy is not calibrated.
+/// a new one. Old classes keep their names. The copy is not calibrated.
 ///
 /// Before it is trained, the copy says of the old classes what the model says, and of a new one anything.
 /// Train it with images of old and new classes mixed: of new ones alone it forgets the old.
@@ -358,7 +358,7 @@ fn preset_options(preset: i32) -> Result<lenet_options> {
 ///
 /// # Safety
 /// As `input_struct`.
-unsafe fn read_options(options: *const lenet_options) -> Result<Options> {
+pub(super) unsafe fn read_options(options: *const lenet_options) -> Result<Options> {
     let mut o = preset_options(LENET_PRESET_CLASSIC)?;
     if !options.is_null() {
         // SAFETY: the caller's promise is the same.

@@ -148,6 +148,9 @@ pub const LENET_PROGRESS_STEP: u32 = 0;
 /// lenet_progress.event: an epoch has ended and, if there is validation data, been validated.
 pub const LENET_PROGRESS_EPOCH_END: u32 = 1;
 
+/// lenet_progress.event: lenet_dataset_open_folder_with() has read a picture. Since 1.1.
+pub const LENET_PROGRESS_PICTURE: u32 = 2;
+
 /// A network with its parameters, optimizer state and progress; opaque.
 ///
 /// Threads: any call from any thread at any time, except lenet_free() on a model in use. Calls that
@@ -288,7 +291,8 @@ pub struct lenet_metrics {
     pub accuracy: f64,
 }
 
-/// Where lenet_fit() stands, for a progress function. Since 1.0.
+/// Where lenet_fit() stands, for a progress function; or lenet_dataset_open_folder_with(), which says
+/// how it uses the fields. Since 1.0.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct lenet_progress {
@@ -298,7 +302,8 @@ pub struct lenet_progress {
     pub epoch: u32,
     /// Epochs that this call, or the fit that it goes on with, has at most; 0: any number.
     pub epochs: u32,
-    /// LENET_PROGRESS_STEP after each step, LENET_PROGRESS_EPOCH_END after the last one of an epoch.
+    /// LENET_PROGRESS_STEP after each step, LENET_PROGRESS_EPOCH_END after the last one of an epoch;
+    /// LENET_PROGRESS_PICTURE.
     pub event: u32,
     /// Steps done in this epoch, from 1 to `steps`; at its end fewer than those if the time was up.
     pub step: u64,

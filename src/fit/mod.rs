@@ -52,7 +52,8 @@ pub fn fit(
     if let Some(validation) = validation {
         check_dataset(model, "validation", validation)?;
     }
-    let training = model.train()?;
+    let mut training = model.train()?;
+    training.adopt_class_names(train.class_names())?;
     let (epoch, course) = beginning(&model.state().standing, options, train, validation);
     let clock = Clock::start(options.max_seconds, course.seconds);
     let classes = class_weights(train.labels(), options.class_balance);

@@ -161,7 +161,7 @@ FUZZ_FLAGS := "--cfg=fuzzing", "-Zsanitizer=address", "-Cpasses=sancov-module", 
     $(SANCOV)-inline-8bit-counters", $(SANCOV)-pc-table"
 FUZZ_CONFIG := --config 'profile.release.package.lenet.rustflags = [$(FUZZ_FLAGS)]' \
     $(foreach package,serde_json miniz_oxide,--config 'profile.release.package.$(package).rustflags = [$(FUZZ_FLAGS)]') \
-    $(foreach package,lenet-fuzz safetensors flate2,--config \
+    $(foreach package,lenet-fuzz safetensors flate2 csv-core image png fdeflate zune-jpeg zune-core,--config \
         'profile.release.package.$(package).rustflags = [$(FUZZ_FLAGS), $(SANCOV)-trace-compares"]')
 # Of freed memory AddressSanitizer keeps some MiB and not hundreds, so that most is used again while it is in the
 # cache: fresh pages took most of the time.
@@ -169,9 +169,11 @@ FUZZ_ASAN := quarantine_size_mb=8:thread_local_quarantine_size_kb=256:malloc_con
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 
 for_seconds = $(1):-max_total_time=$(2)
-fuzz: FUZZ_LIMITS := $(foreach target,model_file idx_file calls,$(call for_seconds,$(target),$(FUZZ_SECONDS)))
-check-fuzz: FUZZ_LIMITS := $(call for_seconds,model_file,60) $(call for_seconds,idx_file,60) $(call for_seconds,calls,120)
-torture-fuzz: FUZZ_LIMITS := model_file:-runs=100000000 idx_file:-runs=100000000 calls:-runs=10000000
+fuzz: FUZZ_LIMITS := $(foreach target,model_file idx_file csv_file picture_file calls,$(call for_seconds,$(target),$(FUZZ_SECONDS)))
+check-fuzz: FUZZ_LIMITS := $(call for_seconds,model_file,60) $(call for_seconds,idx_file,60) \
+    $(call for_seconds,csv_file,20) $(call for_seconds,picture_file,60) $(call for_seconds,calls,120)
+torture-fuzz: FUZZ_LIMITS := model_file:-runs=100000000 idx_file:-runs=100000000 csv_file:-runs=100000000 \
+    picture_file:-runs=100000000 calls:-runs=10000000
 
 # Each target with the kept inputs, once each, and then with new ones for some time or so many. Without libFuzzer's
 # entropic schedule, whose statistics of each input took longer than a refused file.
@@ -193,7 +195,7 @@ target/tools/bin/cargo-llvm-cov:
 	$(CARGO) install --quiet cargo-llvm-cov --version 0.9.1 --locked --root target/tools
 
 # The tests that run in the library's own process; those that drive C programs use another build of it.
-COVERING := --lib --test panics --test bad_input --test model_files --test idx_files --test training --test resume --test fit \
+COVERING := --lib --test panics --test bad_input --test model_files --test idx_files --test own_data --test training --test resume --test fit \
     --test reference --test robust_training --test float_environment --test process --test consistency
 
 coverage: export PATH := $(CURDIR)/target/tools/bin:$(PATH)

@@ -8,14 +8,11 @@ use crate::expect::Expect;
 use crate::idx_oracle::{self, Pair};
 use crate::number::Number;
 use crate::support::{self, Dataset};
+use crate::unnamed::Unnamed;
 use arbitrary::Arbitrary;
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 use lenet::ffi::*;
 use std::cell::RefCell;
-use std::fs::File;
-use std::io::{Seek, Write};
-use std::os::fd::AsRawFd;
-use std::path::PathBuf;
 use std::ptr::null_mut;
 use std::sync::LazyLock;
 
@@ -97,26 +94,6 @@ static ZEROS: LazyLock<[Vec<u8>; 2]> =
 
 thread_local! {
     static FILES: RefCell<[Unnamed; 2]> = RefCell::new([Unnamed::new(), Unnamed::new()]);
-}
-
-/// A file in memory that has a path while it is open, and that nobody has to remove.
-struct Unnamed {
-    file: File,
-    path: PathBuf,
-}
-
-impl Unnamed {
-    fn new() -> Unnamed {
-        let file = tempfile::tempfile_in("/dev/shm").or_else(|_| tempfile::tempfile()).unwrap();
-        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-        Unnamed { file, path }
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        self.file.set_len(0).unwrap();
-        self.file.rewind().unwrap();
-        self.file.write_all(bytes).unwrap();
-    }
 }
 
 impl Input {
@@ -260,7 +237,7 @@ fn set(bytes: &mut [u8], at: usize, byte: u8) {
 }
 
 /// A gzip member without names. At level 0 it is stored, which is quick.
-fn gzip(bytes: &[u8], level: u32) -> Vec<u8> {
+pub fn gzip(bytes: &[u8], level: u32) -> Vec<u8> {
     let mut member = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
     if level == 0 {
         store(bytes, &mut member);
@@ -310,7 +287,7 @@ fn deflate(bytes: &[u8], level: u32, member: &mut Vec<u8>) {
 fn open(files: &[Unnamed; 2], good: bool) -> Option<Dataset> {
     unsafe { lenet_device_count(99, &mut 0) };
     let before = support::last_error();
-    let [images, labels] = [0, 1].map(|i| support::c_path(&files[i].path));
+    let [images, labels] = [0, 1].map(|i| support::c_path(&files[i].path()));
     let mut dataset = null_mut();
     let status = unsafe { lenet_dataset_open(images.as_ptr(), labels.as_ptr(), &mut dataset) };
     if good {

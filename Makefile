@@ -128,7 +128,8 @@ check-build: all
 
 # The other samples, and these again with every warning an error: tests/examples.rs.
 check-samples:
-	@$(MAKE) --no-print-directory -C examples run-quickstart run-quickstart-cpp run-custom-loop run-teach EPOCHS=2
+	@$(MAKE) --no-print-directory -C examples run-quickstart run-quickstart-cpp run-custom-loop run-teach \
+	    run-own-images EPOCHS=2
 
 # All with the engine of this CPU and the shared library, then C programs with the static one, those that need a build
 # that panics, and what computes with the two other engines.

@@ -19,6 +19,8 @@ fn sources(sample: &str) -> &'static [&'static str] {
     match sample {
         "quickstart" => &["quickstart.c"],
         "quickstart_cpp" => &["quickstart.cpp"],
+        "classify" => &["classify.c"],
+        "own_images" => &["own_images.c", "progress_bar.c", "settings.c"],
         "custom_loop" => &["custom_loop.c", "data_folder.c", "settings.c"],
         "teach" => &["teach.c", "data_folder.c", "settings.c"],
         "fashion_mnist" => {
@@ -210,6 +212,144 @@ fn fashion_mnist_does_the_whole_job() {
     }
 }
 
+/// The first line that a picture got, without its path, of `classify`.
+fn answer<'a>(output: &'a str, picture: &Path) -> &'a str {
+    let start = format!("{}: ", picture.display());
+    output.lines().find_map(|line| line.strip_prefix(&start)).unwrap_or_else(|| panic!("{output}"))
+}
+
+#[test]
+fn own_images_learns_a_folder_that_classify_then_reads() {
+    let out = tempfile::tempdir().unwrap();
+    let pictures = out.path().join("pictures");
+    run(command("python3")
+        .arg("examples/pictures_from_idx.py")
+        .args([small_fashion_mnist(), &pictures])
+        .args(["--per-class", "60", "--new", "2"]));
+    for compiler in COMPILERS {
+        let sample = Sample::compile("own_images", compiler);
+        let output = run(sample.command().arg(pictures.join("train")).env("EPOCHS", "12"));
+        assert!(!output.contains(['\r', '\x1b']), "control characters in a pipe: {output:?}");
+        assert_says(&output, &["600 pictures of 10 classes", "  Ankle boot               60\n"]);
+        assert_says(&output, &["420 to train with, 90 to validate, 90 to test", "epoch 12/12"]);
+        assert_says(&output, &["taken for", "sure", "saved ./own_images.safetensors"]);
+        let right = output.split("\ntest: ").nth(1).unwrap().split(' ').next().unwrap();
+        assert!(right.parse::<u32>().unwrap() > 50, "{right} of 90 after 12 epochs:\n{output}");
+
+        let classify = Sample::compile("classify", compiler);
+        let new: Vec<PathBuf> = fs::read_dir(pictures.join("new"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        let model = sample.path("own_images.safetensors");
+        let output = run(classify.command().arg(&model).args(&new));
+        let of_its_class = new.iter().filter(|picture| {
+            let name = picture.file_stem().unwrap().to_str().unwrap().rsplit_once('-').unwrap().0;
+            let answer = answer(&output, picture);
+            answer.strip_prefix("not sure (").unwrap_or(answer).starts_with(&format!("{name} 0."))
+                || answer == format!("{name} 1.000")
+        });
+        assert_eq!(new.len(), 20);
+        assert!(of_its_class.count() > 10, "{output}");
+
+        // One that is no picture does not keep the others from being read.
+        let said = fails(classify.command().arg(&model).arg("/no/such.png").arg(&new[0]));
+        assert_says(&said, &["/no/such.png", answer(&output, &new[0])]);
+    }
+
+    // In a terminal there is a bar, drawn in place.
+    let sample = Sample::compile("own_images", "cc");
+    let in_terminal = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) != 0)";
+    let plain = sample.command();
+    let output = run(command("python3")
+        .args(["-c", in_terminal])
+        .arg(plain.get_program())
+        .arg(pictures.join("train"))
+        .current_dir(plain.get_current_dir().unwrap())
+        .envs([("TERM", "xterm"), ("EPOCHS", "2")])
+        .stdin(std::process::Stdio::null()));
+    assert_says(&output, &["\r\x1b[K[", " pictures", "=", "loss"]);
+}
+
+/// A PGM file of 60x40 pixels with a bar, the long side across or upright.
+fn bar(across: bool, (x, y): (usize, usize), [paper, ink]: [u8; 2]) -> Vec<u8> {
+    let (width, height) = if across { (20, 5) } else { (5, 20) };
+    let mut file = b"P5 60 40 255\n".to_vec();
+    file.extend((0..60 * 40).map(|i| {
+        let inside = (x..x + width).contains(&(i % 60)) && (y..y + height).contains(&(i / 60));
+        if inside { ink } else { paper }
+    }));
+    file
+}
+
+#[test]
+fn own_images_reads_signs_wherever_they_are() {
+    let sample = Sample::compile("own_images", "cc");
+    let classify = Sample::compile("classify", "cc");
+    for (name, across) in [("across", true), ("upright", false)] {
+        fs::create_dir_all(sample.path("signs").join(name)).unwrap();
+        for i in 0..20 {
+            let file = sample.path("signs").join(name).join(format!("{i}.pgm"));
+            fs::write(file, bar(across, (4 + i, 3 + i / 2), [230, 30])).unwrap();
+        }
+    }
+    let settings = [("PREPARE", "glyph"), ("SIZE", "20"), ("EPOCHS", "10"), ("BATCH", "4")];
+    let output = run(sample.command().arg("signs").envs(settings));
+    assert_says(&output, &["40 pictures of 2 classes", "test: 6 of 6 right (100.0 %)"]);
+
+    // The file knows how: white on black, and where none was before.
+    fs::write(classify.path("new.pgm"), bar(true, (36, 30), [5, 250])).unwrap();
+    let model = sample.path("own_images.safetensors");
+    let output = run(classify.command().arg(&model).arg("new.pgm"));
+    assert!(output.starts_with("new.pgm: across "), "{output}");
+    fs::write(classify.path("empty.pgm"), bar(true, (0, 0), [9, 9])).unwrap();
+    assert_says(&fails(classify.command().arg(&model).arg("empty.pgm")), &["empty.pgm", "ink"]);
+}
+
+#[test]
+fn own_images_and_classify_say_what_is_wrong() {
+    let sample = Sample::compile("own_images", "cc");
+    let own_images = |folder: &str| sample.command().arg(folder).output().unwrap();
+    for arguments in [&[][..], &["--help"], &["one", "two"]] {
+        assert_says(&fails(sample.command().args(arguments)), &["usage:"]);
+    }
+    fs::create_dir_all(sample.path("pictures/cat")).unwrap();
+    fs::create_dir_all(sample.path("none")).unwrap();
+    for (name, value) in [("PREPARE", "Glyph"), ("SIZE", "8"), ("MAX_ERROR", "2"), ("EPOCHS", "0")]
+    {
+        let said = fails(sample.command().arg("pictures").env(name, value));
+        assert_says(&said, &[&format!("{name}={value}: expected")]);
+    }
+    assert_says(&fails(sample.command().arg("pictures").env("SIZE", "18")), &["multiple of 4"]);
+    assert_says(&fails(sample.command().arg("pictures").env("OUT", "/no/such")), &["/no/such"]);
+
+    // One sentence, the library's, with the path.
+    let says = |folder: &str, expected: &str| {
+        let output = own_images(folder);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((said.lines().count(), output.status.code()), (1, Some(1)), "{said}");
+        assert_says(&said, &[expected]);
+    };
+    says("/no/such", "/no/such");
+    says("none", "none");
+    says("pictures", "pictures/cat");
+    fs::write(sample.path("pictures/cat/notes.txt"), "no picture").unwrap();
+    says("pictures", "pictures/cat/notes.txt");
+    fs::remove_file(sample.path("pictures/cat/notes.txt")).unwrap();
+    for i in 0..9 {
+        let file = sample.path("pictures/cat").join(format!("{i}.pgm"));
+        fs::write(file, bar(true, (i, i), [0, 255])).unwrap();
+    }
+    says("pictures", "classes is 1");
+    assert!(!sample.path("own_images.safetensors").exists());
+
+    let classify = Sample::compile("classify", "cc");
+    assert_says(&fails(&mut classify.command()), &["usage:"]);
+    assert_says(&fails(classify.command().args(["/no/such", "a.png"])), &["/no/such"]);
+    fs::write(classify.path("model"), "no model").unwrap();
+    assert_says(&fails(classify.command().args(["model", "a.png"])), &["model"]);
+}
+
 #[test]
 fn valgrind_finds_nothing_in_them() {
     // The main job takes many minutes there, which `make torture` has.
@@ -312,4 +452,20 @@ fn make_runs_the_main_sample() {
 
     let missing = ["-C", "examples", "run", "LENET_DATA=/no/such"];
     assert_says(&fails(command("make").args(missing)), &["/no/such"]);
+}
+
+#[test]
+fn make_runs_own_images() {
+    let out = tempfile::tempdir().unwrap();
+    let make = |arguments: &[&str]| {
+        run(command("make")
+            .args(["-C", "examples", "run-own-images", "EPOCHS=1"])
+            .args(arguments)
+            .arg(format!("OUT={}", out.path().display())))
+    };
+    assert_says(&make(&[]), &["1500 pictures of 10 classes", "pictures/new/Ankle boot-1.png: "]);
+    assert!(out.path().join("own_images.safetensors").is_file());
+    let pictures = root().join("target/examples/pictures/train");
+    let output = make(&[&format!("PICTURES={}", pictures.display())]);
+    assert!(output.contains("1500 pictures") && !output.contains("new/"), "{output}");
 }

@@ -27,16 +27,9 @@ pub fn command(program: &str) -> Command {
         let setting =
             ["EPOCHS", "BATCH", "PRESET", "SEED", "LR", "OUT", "DATA_FOLDER", "PROFILE", "DEVICE"]
                 .contains(&&*name)
-                || [
-                    "MAX_SECONDS",
-                    "LENET_DATA",
-                    "LENET_LIBRARY",
-                    "DESTDIR",
-                    "PREFIX",
-                    "LIBDIR",
-                    "INCLUDEDIR",
-                ]
-                .contains(&&*name);
+                || ["LENET_DATA", "LENET_LIBRARY", "DESTDIR", "PREFIX", "LIBDIR", "INCLUDEDIR"]
+                    .contains(&&*name)
+                || ["PICTURES", "PREPARE", "SIZE", "MAX_ERROR", "MAX_SECONDS"].contains(&&*name);
         if of_cargo_test || of_make || setting {
             command.env_remove(&*name);
         }

@@ -1336,8 +1336,8 @@ lenet_status lenet_set_learning_rate(struct lenet_model *model,
  *                 LENET_PRESET_CLASSIC's, 28 x 28.
  * @param dataset  [out] The dataset, the caller's to lenet_dataset_free(). Its classes have names.
  * @return LENET_OK, LENET_ERROR_NULL_POINTER (path, dataset), LENET_ERROR_INVALID_ARGUMENT (path empty
- *         or not UTF-8, a field of options), LENET_ERROR_NOT_FOUND, LENET_ERROR_IO, LENET_ERROR_FORMAT
- *         (no such folder of pictures), LENET_ERROR_CORRUPT (a picture is cut off or damaged),
+ *         or not UTF-8, a field of options), LENET_ERROR_NOT_FOUND (also LENET_PREPARE_GLYPH: no ink in
+ *         a picture), LENET_ERROR_IO, LENET_ERROR_FORMAT (no such folder of pictures), LENET_ERROR_CORRUPT (a picture is cut off or damaged),
  *         LENET_ERROR_OUT_OF_MEMORY or LENET_ERROR_INTERNAL. Any thread. Since 1.1.
  */
 lenet_status lenet_dataset_open_folder(const char *path,
@@ -1547,6 +1547,25 @@ lenet_status lenet_predict_image(const struct lenet_model *model,
                                  const struct lenet_image *image,
                                  uint8_t *classes,
                                  float *probabilities);
+
+/**
+ * Classifies a picture in a file: it is read as lenet_dataset_open_folder() reads one, prepared as the
+ * model's options say and classified.
+ *
+ * @param model          The model.
+ * @param path           UTF-8; a PNG, JPEG, BMP or PNM file.
+ * @param classes        [out] One class index, the most probable one; may be NULL.
+ * @param probabilities  [out] As many floats as the model has classes, which sum to 1; may be NULL.
+ * @return LENET_OK, LENET_ERROR_NULL_POINTER (model, path), LENET_ERROR_INVALID_ARGUMENT (path empty
+ *         or not UTF-8), LENET_ERROR_NOT_FOUND (no such file, or LENET_PREPARE_GLYPH: no ink in the
+ *         picture), LENET_ERROR_IO, LENET_ERROR_FORMAT (no such picture), LENET_ERROR_CORRUPT (it is
+ *         cut off or damaged), LENET_ERROR_DIVERGED, LENET_ERROR_FORKED, LENET_ERROR_OUT_OF_MEMORY
+ *         or LENET_ERROR_INTERNAL. Any thread, also during training. Since 1.1.
+ */
+lenet_status lenet_predict_file(const struct lenet_model *model,
+                                const char *path,
+                                uint8_t *classes,
+                                float *probabilities);
 
 /**
  * Fits probabilities to how often they are right, on data that the model was not trained on, and finds

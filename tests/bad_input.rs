@@ -603,6 +603,12 @@ const CALLS: &[(&str, Call)] = &[
         let (classes, probabilities) = (a.out("classes", 1), a.out("probabilities", CLASSES));
         lenet_predict_image(a.pass("model", a.model), image, classes, probabilities)
     }),
+    ("lenet_predict_file", |a| unsafe {
+        a.instead_of_model("pictures/ant/1.pgm");
+        let (classes, probabilities) = (a.out("classes", 1), a.out("probabilities", CLASSES));
+        let path = a.pass("path", a.path.as_ptr());
+        lenet_predict_file(a.pass("model", a.model), path, classes, probabilities)
+    }),
     ("lenet_evaluate", |a| unsafe {
         let metrics = a.sized("metrics", &[]);
         let confusion = a.out("confusion", CLASSES * CLASSES);
@@ -802,6 +808,8 @@ const MAY_BE_NULL: &[(&str, &str)] = &[
     ("lenet_predict_u8", "probabilities"),
     ("lenet_predict_image", "classes"),
     ("lenet_predict_image", "probabilities"),
+    ("lenet_predict_file", "classes"),
+    ("lenet_predict_file", "probabilities"),
     ("lenet_evaluate", "confusion"),
     ("lenet_calibrate", "result"),
     ("lenet_compute_gradients", "loss"),
@@ -1341,7 +1349,8 @@ fn name_rows(t: &mut Table) {
 
 fn path_rows(t: &mut Table) {
     type Set = fn(&mut Args, CString);
-    let paths: [(&str, &str, Set); 7] = [
+    let paths: [(&str, &str, Set); 8] = [
+        ("lenet_predict_file", "path", |a, path| a.path = path),
         ("lenet_dataset_open_folder", "path", |a, path| a.path = path),
         ("lenet_dataset_open_folder_with", "path", |a, path| a.path = path),
         ("lenet_dataset_open_csv", "path", |a, path| a.path = path),

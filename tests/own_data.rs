@@ -355,6 +355,31 @@ fn the_number_of_threads_changes_neither_data_nor_error() {
     }
 }
 
+/// A file, a folder and a picture in memory go the same way.
+#[test]
+fn a_file_is_classified_as_the_picture_in_it() {
+    let options = lenet_options { preparation: LENET_PREPARE_GLYPH, ..preset(LENET_PRESET_MODERN) };
+    let model = Model::create(&options);
+    let dataset = open_folder(&pictures().join("folder"), &options);
+    let dataset = dataset.unwrap_or_else(|_| panic!("{}", last_error()));
+    for (i, (name, _)) in expected().iter().enumerate() {
+        let (mut class, mut probabilities) = (99, [f32::NAN; 10]);
+        let path = c_path(&pictures().join("folder/class").join(name));
+        let out = probabilities.as_mut_ptr();
+        ok(unsafe { lenet_predict_file(model.0, path.as_ptr(), &mut class, out) });
+        let (classes, expected) = model.predict(&dataset.read(i, 1).0, 1);
+        assert!(class == classes[0] && probabilities[..] == expected[..], "{name}");
+    }
+    let data = folder(&[("a/blank.pgm", b"P2 4 4 1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0")]);
+    let path = c_path(&data.path().join("a/blank.pgm"));
+    let mut class = 99;
+    let status = unsafe { lenet_predict_file(model.0, path.as_ptr(), &mut class, null_mut()) };
+    refused("no ink", status, LENET_ERROR_NOT_FOUND, &["a/blank.pgm: ", "ink"]);
+    assert_eq!(class, 99);
+    let status = open_folder(data.path(), &options).err().unwrap_or(LENET_OK);
+    refused("no ink", status, LENET_ERROR_NOT_FOUND, &["a/blank.pgm: ", "ink"]);
+}
+
 #[test]
 fn pictures_are_made_the_size_that_options_say() {
     let data = many(3);
@@ -675,6 +700,15 @@ fn names_go_from_the_folder_to_the_model_and_its_file() {
     ok(set_names(&model, &["x", "", "z"]));
     model.fit(&train, 1, 5);
     assert_eq!(names(&model), ["x", "", "z"]);
+    // A model with other classes keeps the names of those that both have.
+    for (classes, expected) in [(2, &["x", ""][..]), (5, &["x", "", "z", "", ""])] {
+        let mut other = null_mut();
+        ok(unsafe { lenet_clone_with_classes(model.0, classes, &mut other) });
+        let other = Model(other);
+        let names: Vec<String> =
+            (0..classes as usize).map(|i| model_class_name(&other, i)).collect();
+        assert_eq!(names, expected);
+    }
     let four = Model::create(&lenet_options { classes: 4, ..options });
     four.fit(&train, 1, 5);
     assert_eq!(model_class_name(&four, 0), "");

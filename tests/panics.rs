@@ -191,6 +191,10 @@ const READING: &[(&str, Call)] = &[
         unarmed(|| unsafe { lenet_dataset_free(made) });
         status
     }),
+    ("lenet_predict_file", |m, f| {
+        let path = c_path(&f.own.path().join("pictures/class/1"));
+        unsafe { lenet_predict_file(m.0, path.as_ptr(), null_mut(), null_mut()) }
+    }),
     ("lenet_dataset_open_csv", |_, f| {
         let mut made = null_mut();
         let path = c_path(&f.own.path().join("table"));

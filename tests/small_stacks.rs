@@ -152,6 +152,15 @@ fn calls<'a>(things: &'a Things, folder: &'a Path) -> BTreeMap<&'static str, Cal
         ok(unsafe { lenet_dataset_open(paths.0, paths.1, &mut opened) });
         drop(Dataset(opened));
     });
+    let files: Vec<_> = std::fs::read_dir(command::root().join("tests/pictures/folder/class"))
+        .unwrap()
+        .map(|entry| c_path(&entry.unwrap().path()))
+        .collect();
+    call!(lenet_predict_file, move || {
+        for file in &files {
+            ok(unsafe { lenet_predict_file(model, file.as_ptr(), null_mut(), null_mut()) });
+        }
+    });
     let pictures = c_path(&command::root().join("tests/pictures/folder"));
     let open_pictures = move |progress| {
         let mut opened = null_mut();

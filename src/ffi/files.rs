@@ -8,7 +8,7 @@ use super::types::*;
 use crate::dataset::Dataset;
 use crate::error::Result;
 use crate::fence::float_environment::Outside;
-use crate::prepare::{Preparation, Preparer};
+use crate::prepare::Preparer;
 use std::ffi::{c_char, c_void};
 use std::mem::size_of;
 
@@ -38,8 +38,8 @@ use std::mem::size_of;
 ///                 LENET_PRESET_CLASSIC's, 28 x 28.
 /// @param dataset  [out] The dataset, the caller's to lenet_dataset_free(). Its classes have names.
 /// @return LENET_OK, LENET_ERROR_NULL_POINTER (path, dataset), LENET_ERROR_INVALID_ARGUMENT (path empty
-///         or not UTF-8, a field of options), LENET_ERROR_NOT_FOUND, LENET_ERROR_IO, LENET_ERROR_FORMAT
-///         (no such folder of pictures), LENET_ERROR_CORRUPT (a picture is cut off or damaged),
+///         or not UTF-8, a field of options), LENET_ERROR_NOT_FOUND (also LENET_PREPARE_GLYPH: no ink in
+///         a picture), LENET_ERROR_IO, LENET_ERROR_FORMAT (no such folder of pictures), LENET_ERROR_CORRUPT (a picture is cut off or damaged),
 ///         LENET_ERROR_OUT_OF_MEMORY or LENET_ERROR_INTERNAL. Any thread. Since 1.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn lenet_dataset_open_folder(
@@ -100,7 +100,7 @@ unsafe fn open_folder(
     let announce =
         announce.as_mut().map(|announce| announce as &mut dyn FnMut(usize, usize) -> bool);
     let (height, width) = (options.architecture.height(), options.architecture.width());
-    let preparer = Preparer { preparation: Preparation::default(), height, width };
+    let preparer = Preparer { preparation: options.preparation, height, width };
     give(&output, Dataset::open_folder(path, preparer, options.num_threads, announce)?);
     Ok(())
 }

@@ -6,7 +6,9 @@ use super::types::*;
 use crate::batch::Pixels;
 use crate::error::{Code, Error, Result};
 use crate::model::Model;
+use crate::picture;
 use crate::prepare::{Format, Image, Preparation};
+use std::ffi::c_char;
 
 /// Makes of a picture what the model's network sees: the height * width bytes that lenet_predict_u8()
 /// takes, and that a dataset for training should be made of. What is done is the model's
@@ -71,6 +73,44 @@ pub unsafe extern "C" fn lenet_predict_image(
             )
         };
         predict_image(model, &image, classes, probabilities)
+    })
+}
+
+/// Classifies a picture in a file: it is read as lenet_dataset_open_folder() reads one, prepared as the
+/// model's options say and classified.
+///
+/// @param model          The model.
+/// @param path           UTF-8; a PNG, JPEG, BMP or PNM file.
+/// @param classes        [out] One class index, the most probable one; may be NULL.
+/// @param probabilities  [out] As many floats as the model has classes, which sum to 1; may be NULL.
+/// @return LENET_OK, LENET_ERROR_NULL_POINTER (model, path), LENET_ERROR_INVALID_ARGUMENT (path empty
+///         or not UTF-8), LENET_ERROR_NOT_FOUND (no such file, or LENET_PREPARE_GLYPH: no ink in the
+///         picture), LENET_ERROR_IO, LENET_ERROR_FORMAT (no such picture), LENET_ERROR_CORRUPT (it is
+///         cut off or damaged), LENET_ERROR_DIVERGED, LENET_ERROR_FORKED, LENET_ERROR_OUT_OF_MEMORY
+///         or LENET_ERROR_INTERNAL. Any thread, also during training. Since 1.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lenet_predict_file(
+    model: *const lenet_model,
+    path: *const c_char,
+    classes: *mut u8,
+    probabilities: *mut f32,
+) -> lenet_status {
+    fence(|| {
+        // SAFETY: a live model, a string (header).
+        let (model, path) =
+            unsafe { (&handle("model", model)?.0, super::check::path("path", path)?) };
+        let count = model.architecture().classes();
+        // SAFETY: room for one class and `count` floats, or NULL (header).
+        let (classes, probabilities) = unsafe {
+            (
+                optional_output("classes", classes, 1)?,
+                optional_output("probabilities", probabilities, count)?,
+            )
+        };
+        let picture = picture::read(path)?;
+        let predicted =
+            picture.image().and_then(|i| predict_image(model, &i, classes, probabilities));
+        predicted.map_err(|e| picture::at(path, e))
     })
 }
 

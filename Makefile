@@ -27,7 +27,7 @@ BENCH_VENV := target/bench-venv
 
 .DEFAULT_GOAL := all
 .PHONY: all library help check fuzz coverage races neon torture torture-fuzz cuda check-cuda gpu-kit pack-gpu-kit \
-    bench-cuda install install-cuda uninstall reference bench bench-recipe bench-kernels bench-long clean
+    bench-cuda install install-cuda uninstall reference bench bench-recipe bench-trust bench-kernels bench-long clean
 
 # Where cargo puts what it builds is known to cargo alone (build.target adds a folder): it says so, and where it is
 # not the folder that everything here looks into, that one has links. $(1): the profile; $(2): its folder.
@@ -67,6 +67,7 @@ help:
 	@echo 'bench      measure beside PyTorch, ONNX Runtime and candle (downloads them) into docs/benchmarks;'
 	@echo "           BENCH_ARGS='--quick --only train', or --help"
 	@echo 'bench-recipe how accurate the preset for it is, and in which time, into docs/benchmarks/recipe.md: 15 minutes'
+	@echo 'bench-trust how far a calibrated model can be trusted, into docs/benchmarks/trust.md: 3 minutes'
 	@echo 'bench-kernels each kernel of the engine by itself, with its share of the FMA peak'
 	@echo 'bench-long whether a step takes as long after 20,000 of them, on data that has been learnt'
 	@echo 'clean      remove target/, data and virtual environments included'
@@ -351,6 +352,16 @@ bench-recipe: all
 	$(CC) -std=c11 -O2 -Wall -Wextra -Wpedantic -Werror -Iinclude -Iexamples benches/recipe/train.c examples/data_folder.c \
 	    -o $(BENCH)/recipe -L$(RELEASE) -llenet '-Wl,-rpath,$$ORIGIN'
 	LENET_DATA="$${LENET_DATA:-target/data/fashion-mnist}" $(PYTHON) benches/recipe/run.py $(BENCH_ARGS)
+
+bench-trust: all
+	@test -n "$$LENET_DATA" || examples/fetch_data.sh target/data/fashion-mnist
+	@test -n "$$LENET_DIGITS" || examples/fetch_digits.sh target/data/digits
+	@mkdir -p $(BENCH)
+	@ln -sfn ../release/liblenet.so $(BENCH)/liblenet.so.1
+	$(CC) -std=c11 -O2 -Wall -Wextra -Wpedantic -Werror -Iinclude -Iexamples benches/trust/trust.c examples/data_folder.c \
+	    -o $(BENCH)/trust -L$(RELEASE) -llenet '-Wl,-rpath,$$ORIGIN'
+	$(BENCH)/trust "$${LENET_DATA:-target/data/fashion-mnist}" "$${LENET_DIGITS:-target/data/digits}" >$(BENCH)/trust.md
+	mv $(BENCH)/trust.md docs/benchmarks/trust.md
 
 bench-kernels:
 	$(CARGO) bench --locked --features kernel-benches --bench kernels

@@ -138,7 +138,10 @@ fn weights_raise_the_recall_of_a_rare_class() {
             let model = Model::create(&options);
             let weights: Vec<f32> =
                 labels.iter().map(|&label| if label == 1 { weight } else { 1.0 }).collect();
-            for _ in 0..12 {
+            // A rate that falls, so that the last steps do not decide.
+            for epoch in 0..6 {
+                let rate = 0.001 * (1.0 - f64::from(epoch) / 6.0);
+                ok(unsafe { lenet_set_learning_rate(model.0, rate) });
                 let batches =
                     images.chunks(784 * 50).zip(labels.chunks(50)).zip(weights.chunks(50));
                 for ((images, labels), weights) in batches {
@@ -154,7 +157,7 @@ fn weights_raise_the_recall_of_a_rare_class() {
         });
         println!("seed {seed}: recall of pullovers and shirts {recalls:?}");
         let [[_, plain], [common, weighted]] = recalls;
-        assert!(weighted > plain + 0.1, "seed {seed}: {recalls:?}");
+        assert!(weighted > plain + 0.4, "seed {seed}: {recalls:?}");
         assert!(common > 0.75, "seed {seed}: {recalls:?}");
     }
 }

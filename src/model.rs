@@ -18,7 +18,7 @@ use crate::optimizer::{MAX_COUNT, Step};
 pub use crate::options::Options;
 use crate::parameters::{Weights, with_classes, xavier};
 use crate::prediction;
-use crate::prepare::{Image, Prepared, Preparer};
+use crate::prepare::{Image, Pictures};
 use crate::run::Run;
 use crate::standing::{Course, Epoch, Kept, Standing};
 use crate::turn::{Turn, TurnGuard};
@@ -69,7 +69,7 @@ pub struct Model {
     spare: Lock<Option<Arc<State>>>,
     gradients: FreeList<Values>,
     results: FreeList<Vec<StepResult>>,
-    pictures: FreeList<Prepared>,
+    pictures: Pictures,
 }
 
 /// Loss and gradient in host memory.
@@ -154,7 +154,7 @@ impl Model {
             spare: Lock::default(),
             gradients: FreeList::default(),
             results: FreeList::default(),
-            pictures: FreeList::default(),
+            pictures: Pictures::default(),
         }
     }
 
@@ -213,27 +213,12 @@ impl Model {
     }
 
     /// Gives `then` the bytes that the network sees of a picture.
-    pub fn with_prepared<T>(
+    pub fn with_prepared(
         &self,
         image: &Image,
-        then: impl FnOnce(&[u8]) -> Result<T>,
-    ) -> Result<T> {
-        let mut prepared = self.pictures.take().unwrap_or_default();
-        let result = prepared.prepare(self.preparer(), image).and_then(|pixels| {
-            failpoint::point();
-            then(pixels)
-        });
-        self.pictures.give_back(prepared);
-        result
-    }
-
-    fn preparer(&self) -> Preparer {
-        let architecture = self.architecture();
-        Preparer {
-            preparation: self.options.preparation,
-            height: architecture.height(),
-            width: architecture.width(),
-        }
+        then: impl FnOnce(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        self.pictures.prepare(self.options.preparer(), image, then)
     }
 
     /// Gives `then` these outputs of each image, all finite.

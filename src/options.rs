@@ -5,7 +5,7 @@ use crate::batch::Normalization;
 use crate::engine::DeviceChoice;
 use crate::error::{Error, Result};
 use crate::optimizer::Optimizer;
-use crate::prepare::Preparation;
+use crate::prepare::{Preparation, Preparer};
 
 /// Nothing of it changes later but the learning rate, which is then in the model's state.
 #[derive(Clone, Debug)]
@@ -44,5 +44,11 @@ impl Options {
             }
         }
         Ok(())
+    }
+
+    /// What makes pictures this network's input.
+    pub fn preparer(&self) -> Preparer {
+        let (height, width) = (self.architecture.height(), self.architecture.width());
+        Preparer { preparation: self.preparation, height, width }
     }
 }

@@ -24,6 +24,8 @@ mod resize;
 pub use image::{Format, Image};
 
 use crate::error::Result;
+use crate::failpoint;
+use crate::free_list::FreeList;
 use glyph::Glyph;
 use resize::Resizer;
 use serde::{Deserialize, Serialize};
@@ -55,19 +57,25 @@ pub struct Scratch {
     glyph: Glyph,
 }
 
-/// What the network sees of the last picture, with the buffers for the next.
+/// The buffers of all calls that prepare pictures for one model.
 #[derive(Default)]
-pub struct Prepared {
-    scratch: Scratch,
-    pixels: Vec<u8>,
-}
+pub struct Pictures(FreeList<(Scratch, Vec<u8>)>);
 
-impl Prepared {
-    /// The bytes that the network sees of a picture.
-    pub fn prepare(&mut self, preparer: Preparer, image: &Image) -> Result<&[u8]> {
-        self.pixels.resize(preparer.height * preparer.width, 0);
-        preparer.prepare(image, &mut self.scratch, &mut self.pixels)?;
-        Ok(&self.pixels)
+impl Pictures {
+    /// Gives `then` the bytes that the network sees of a picture.
+    pub fn prepare(
+        &self,
+        preparer: Preparer,
+        image: &Image,
+        then: impl FnOnce(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let (mut scratch, mut pixels) = self.0.take().unwrap_or_default();
+        pixels.resize(preparer.height * preparer.width, 0);
+        let result = preparer.prepare(image, &mut scratch, &mut pixels);
+        failpoint::point();
+        let result = result.and_then(|()| then(&pixels));
+        self.0.give_back((scratch, pixels));
+        result
     }
 }
 

@@ -130,8 +130,8 @@ fn fit(samples: &[Sample], terms: usize, is_in: impl Fn(&Sample) -> bool) -> [f6
         count += 1.0;
         for i in 0..terms {
             right[i] += sample.terms[i] * sample.gray;
-            for j in 0..=i {
-                matrix[i][j] += sample.terms[i] * sample.terms[j];
+            for (sum, term) in matrix[i].iter_mut().zip(&sample.terms[..=i]) {
+                *sum += sample.terms[i] * term;
             }
         }
     }

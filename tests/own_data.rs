@@ -358,18 +358,35 @@ fn the_number_of_threads_changes_neither_data_nor_error() {
 /// A file, a folder and a picture in memory go the same way.
 #[test]
 fn a_file_is_classified_as_the_picture_in_it() {
-    let options = lenet_options { preparation: LENET_PREPARE_GLYPH, ..preset(LENET_PRESET_MODERN) };
-    let model = Model::create(&options);
-    let dataset = open_folder(&pictures().join("folder"), &options);
-    let dataset = dataset.unwrap_or_else(|_| panic!("{}", last_error()));
-    for (i, (name, _)) in expected().iter().enumerate() {
-        let (mut class, mut probabilities) = (99, [f32::NAN; 10]);
-        let path = c_path(&pictures().join("folder/class").join(name));
-        let out = probabilities.as_mut_ptr();
-        ok(unsafe { lenet_predict_file(model.0, path.as_ptr(), &mut class, out) });
-        let (classes, expected) = model.predict(&dataset.read(i, 1).0, 1);
-        assert!(class == classes[0] && probabilities[..] == expected[..], "{name}");
+    // A bar of ink on a larger sheet.
+    let mut sheet = b"P5 40 50 255\n".to_vec();
+    sheet.extend(
+        (0..2000).map(|i| if (10..35).contains(&(i / 40)) && i % 40 / 4 == 3 { 9 } else { 240 }),
+    );
+    let glyphs = folder(&[("digit/1.pgm", &sheet)]);
+    let resize = preset(LENET_PRESET_MODERN);
+    let options = lenet_options { preparation: LENET_PREPARE_GLYPH, ..resize };
+    let all = pictures().join("folder");
+    let mut seen = Vec::new();
+    for (options, root) in
+        [(resize, all.as_path()), (resize, glyphs.path()), (options, glyphs.path())]
+    {
+        let model = Model::create(&options);
+        let dataset = open_folder(root, &options).unwrap_or_else(|_| panic!("{}", last_error()));
+        let class = fs::read_dir(root).unwrap().next().unwrap().unwrap().path();
+        let mut names: Vec<_> = fs::read_dir(class).unwrap().map(|e| e.unwrap().path()).collect();
+        names.sort();
+        for (i, path) in names.iter().enumerate() {
+            let (mut class, mut probabilities) = (99, [f32::NAN; 10]);
+            let (file, out) = (c_path(path), probabilities.as_mut_ptr());
+            ok(unsafe { lenet_predict_file(model.0, file.as_ptr(), &mut class, out) });
+            let (classes, expected) = model.predict(&dataset.read(i, 1).0, 1);
+            assert!(class == classes[0] && probabilities[..] == expected[..], "{path:?}");
+        }
+        seen.push(dataset.read(0, 1).0);
     }
+    assert_ne!(seen[1], seen[2], "options.preparation makes no difference");
+    let model = Model::create(&options);
     let data = folder(&[("a/blank.pgm", b"P2 4 4 1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0")]);
     let path = c_path(&data.path().join("a/blank.pgm"));
     let mut class = 99;

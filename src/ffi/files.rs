@@ -39,8 +39,9 @@ use std::mem::size_of;
 /// @param dataset  [out] The dataset, the caller's to lenet_dataset_free(). Its classes have names.
 /// @return LENET_OK, LENET_ERROR_NULL_POINTER (path, dataset), LENET_ERROR_INVALID_ARGUMENT (path empty
 ///         or not UTF-8, a field of options), LENET_ERROR_NOT_FOUND (also LENET_PREPARE_GLYPH: no ink in
-///         a picture), LENET_ERROR_IO, LENET_ERROR_FORMAT (no such folder of pictures), LENET_ERROR_CORRUPT (a picture is cut off or damaged),
-///         LENET_ERROR_OUT_OF_MEMORY or LENET_ERROR_INTERNAL. Any thread. Since 1.1.
+///         a picture), LENET_ERROR_IO, LENET_ERROR_FORMAT (no such folder of pictures),
+///         LENET_ERROR_CORRUPT (a picture is cut off or damaged), LENET_ERROR_OUT_OF_MEMORY or
+///         LENET_ERROR_INTERNAL. Any thread. Since 1.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn lenet_dataset_open_folder(
     path: *const c_char,

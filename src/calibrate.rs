@@ -6,13 +6,14 @@ use crate::dataset::Dataset;
 use crate::error::Result;
 use crate::fit::check_dataset;
 use crate::model::Model;
+use crate::training::Training;
 
 /// Measures with the turn taken, so that no step comes between what is measured and what it is for; sets what it
 /// found, and gives it.
 pub fn calibrate(model: &Model, validation: &Dataset, max_error: f64) -> Result<Calibration> {
     check_max_error(max_error)?;
     check_dataset(model, "validation", validation)?;
-    let mut training = model.train()?;
+    let mut training = Training::of(model)?;
     let classes = model.architecture().classes();
     let images = model.images(Pixels::Byte(validation.images()));
     let mut logits = Vec::new();

@@ -19,12 +19,14 @@
 //! | `calibrate` | a model's temperature and threshold, from a dataset |
 //! | `fit` | epochs, shuffling, progress, cancellation, evaluation |
 //! | `augment` | how images are seen in training, drawn at random |
-//! | `model` | the handle: published state, one training step |
+//! | `training` | the right to change a model, and the steps that change it |
+//! | `model` | the handle: published state, who may change it, predictions |
 //! | `options` | what a model is made with |
 //! | `prediction` | from logits to probabilities, a class, a loss |
 //! | `dataset` | labelled images in memory |
 //! | `engine` | how a batch is computed: fused for CPUs, candle's operations for the rest |
 //! | `network` | LeNet in candle's operations: definition and oracle |
+//! | `state` | what a model is as of one step, and what it begins with |
 //! | `standing` | where training stands, to go on after a stop |
 //! | `parameters` | the flat parameter vector, its views, its first draw |
 //! | `plugin_abi` | what crosses between a library and its plugin: a table of C functions |
@@ -100,6 +102,8 @@ mod prepare;
 mod run;
 mod split;
 mod standing;
+mod state;
+mod training;
 mod turn;
 mod unique;
 mod values;

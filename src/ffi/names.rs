@@ -5,6 +5,7 @@ use super::guard::fence;
 use super::types::*;
 use crate::class_names::ClassNames;
 use crate::error::{Code, Error, Result};
+use crate::training::Training;
 use std::ffi::c_char;
 
 /// Gives names to the classes of a model. They are kept in its file and by lenet_clone(); no result
@@ -30,7 +31,7 @@ pub unsafe extern "C" fn lenet_set_class_names(
         // SAFETY: a live model (header).
         let model = unsafe { handle("model", model.cast_const()) }?;
         if names.is_null() && length == 0 {
-            return model.0.train()?.set_class_names(None);
+            return Training::of(&model.0)?.set_class_names(None);
         }
         // SAFETY: `length` pointers (header).
         let names = unsafe { input("names", names, length) }?;
@@ -41,7 +42,7 @@ pub unsafe extern "C" fn lenet_set_class_names(
             Ok(unsafe { text(&format!("names[{i}]"), name) }?.to_string())
         };
         let names = names.iter().enumerate().map(copy).collect::<Result<_>>()?;
-        model.0.train()?.set_class_names(Some(ClassNames::new(names)?))
+        Training::of(&model.0)?.set_class_names(Some(ClassNames::new(names)?))
     })
 }
 

@@ -6,6 +6,7 @@ use super::train::read_batch;
 use super::types::*;
 use crate::batch::Pixels;
 use crate::error::Result;
+use crate::training::Training;
 
 /// The number of parameters, which is the length of the flat vectors below: conv1.weight,
 /// conv1.bias, conv2, fc1, fc2, fc3.weight, fc3.bias, each row-major with PyTorch's axes. 61706 for
@@ -65,7 +66,7 @@ pub unsafe extern "C" fn lenet_set_parameters(
             (&handle("model", model.cast_const())?.0, input("parameters", parameters, length)?)
         };
         check_length("parameters", length, model.architecture().parameter_count())?;
-        model.train()?.set_parameters(parameters)
+        Training::of(model)?.set_parameters(parameters)
     })
 }
 
@@ -175,6 +176,6 @@ pub unsafe extern "C" fn lenet_apply_gradients(
             (&handle("model", model.cast_const())?.0, input("gradients", gradients, length)?)
         };
         check_length("gradients", length, model.architecture().parameter_count())?;
-        model.train()?.apply_gradients(gradients)
+        Training::of(model)?.apply_gradients(gradients)
     })
 }

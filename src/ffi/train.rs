@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::fence::float_environment::Outside;
 use crate::fit::{Event, FitOptions, Keep, Listener, Progress, Schedule, fit};
 use crate::model::{Model, image_elements};
+use crate::training::Training;
 use std::ffi::c_void;
 use std::mem::size_of;
 
@@ -139,7 +140,7 @@ unsafe fn train_batch<'a, T: Copy + 'a>(
     // SAFETY: as above.
     let weights = weights.map(|weights| unsafe { input("weights", weights, n) }).transpose()?;
     let targets = Targets { labels, weights };
-    let result = model.train()?.step(pixels(images), &targets)?;
+    let result = Training::of(model)?.step(pixels(images), &targets)?;
     if let Some(loss) = loss {
         loss.write(&[result.loss]);
     }

@@ -28,9 +28,10 @@ pub use schedule::Schedule;
 use crate::dataset::Dataset;
 use crate::error::Result;
 use crate::failpoint;
-use crate::model::{Model, StepResult, Training};
+use crate::model::{Model, StepResult};
 use crate::optimizer::MAX_COUNT;
 use crate::standing::{Course, Epoch, Kept, Standing};
+use crate::training::Training;
 use clock::Clock;
 use epoch::{ClassWeights, Pass, class_weights};
 use evaluation::evaluate_state;
@@ -52,7 +53,7 @@ pub fn fit(
     if let Some(validation) = validation {
         check_dataset(model, "validation", validation)?;
     }
-    let mut training = model.train()?;
+    let mut training = Training::of(model)?;
     training.adopt_class_names(train.class_names())?;
     let (epoch, course) = beginning(&model.state().standing, options, train, validation);
     let clock = Clock::start(options.max_seconds, course.seconds);

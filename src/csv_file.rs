@@ -140,7 +140,8 @@ impl Place<'_> {
             Ok(())
         })?;
         // pandas calls columns that have no names 0, 1, 2 and so on, which is no image where it passes 255.
-        if !names && !(counts_up && count > 256) {
+        let is_heading = names || (counts_up && count > 256);
+        if !is_heading {
             return Ok(false);
         }
         let is_label = |name: &[u8]| LABEL_NAMES.contains(&name);

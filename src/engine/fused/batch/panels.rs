@@ -3,7 +3,6 @@
 //! summed over the images in their order, whoever computes it.
 
 use crate::architecture::Architecture;
-use crate::batch::Seen;
 use crate::engine::fused::layers::chunk::{Chunk, images_per_chunk, linear_sizes};
 use crate::engine::fused::layers::convolution::SUMS;
 use crate::engine::fused::vectors::memory::{Memory, take};
@@ -17,7 +16,10 @@ pub const MOST_OUTPUTS: usize = 2 * OUTPUTS;
 
 /// What one chunk adds to the gradient.
 pub struct Partial {
-    pub seen: Seen,
+    /// The thread that writes it, and has it in its cache.
+    pub owner: usize,
+    /// Of its slab.
+    pub chunk: usize,
     /// For the convolutions' gradient.
     pub sums: Memory,
     pub panel: Memory,
@@ -26,7 +28,7 @@ pub struct Partial {
 impl Partial {
     pub fn zeros(shape: &PanelShape) -> Result<Self> {
         let (sums, panel) = (Memory::zeros(SUMS)?, Memory::zeros(shape.floats())?);
-        Ok(Partial { seen: Seen::default(), sums, panel })
+        Ok(Partial { owner: 0, chunk: 0, sums, panel })
     }
 }
 

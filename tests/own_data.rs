@@ -317,7 +317,7 @@ fn links_are_followed_and_nothing_is_waited_for() {
     // Root may read everything.
     if unsafe { libc::geteuid() } != 0 {
         let secret = data.path().join("a/1");
-        fs::set_permissions(&secret, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o000)).unwrap();
         refuse_folder(data.path(), LENET_ERROR_IO, &["a/1"]);
     }
 }

@@ -172,8 +172,8 @@ HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 
 for_seconds = $(1):-max_total_time=$(2)
 fuzz: FUZZ_LIMITS := $(foreach target,model_file idx_file csv_file picture_file calls,$(call for_seconds,$(target),$(FUZZ_SECONDS)))
-check-fuzz: FUZZ_LIMITS := $(call for_seconds,model_file,60) $(call for_seconds,idx_file,60) \
-    $(call for_seconds,csv_file,20) $(call for_seconds,picture_file,60) $(call for_seconds,calls,120)
+check-fuzz: FUZZ_LIMITS := $(call for_seconds,model_file,45) $(call for_seconds,idx_file,30) \
+    $(call for_seconds,csv_file,20) $(call for_seconds,picture_file,45) $(call for_seconds,calls,100)
 torture-fuzz: FUZZ_LIMITS := model_file:-runs=100000000 idx_file:-runs=100000000 csv_file:-runs=100000000 \
     picture_file:-runs=100000000 calls:-runs=10000000
 

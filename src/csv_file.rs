@@ -231,6 +231,14 @@ fn shown(field: &[u8]) -> String {
     format!("{text}{more}")
 }
 
+/// A field without spaces round it, nor quotes that have stayed because they come after a space.
+fn bare(field: &[u8]) -> &[u8] {
+    match field.trim_ascii() {
+        [b'"', quoted @ .., b'"'] => quoted.trim_ascii(),
+        field => field,
+    }
+}
+
 /// What stands in a field.
 #[derive(Clone, Copy)]
 enum Number {
@@ -277,7 +285,7 @@ struct Fields {
 }
 
 enum Field<'a> {
-    /// Without spaces round it.
+    /// Without spaces and quotes round it.
     Whole(&'a [u8]),
     /// Its first bytes.
     TooLong(&'a [u8]),
@@ -316,7 +324,7 @@ impl Fields {
                 }
                 ReadFieldResult::Field { record_end } => {
                     if !too_long {
-                        each(column, Field::Whole(self.buffer[..length].trim_ascii()))?;
+                        each(column, Field::Whole(bare(&self.buffer[..length])))?;
                     }
                     if record_end {
                         return Ok(column);

@@ -523,6 +523,7 @@ fn a_csv_file_reads_the_same_however_it_is_written() {
         format!("\n{heading}\n{plain}"),
         plain.trim_end().to_string(),
         format!("{heading}{plain}").replace(',', ";"),
+        "\"7\" , \"0\", \"1\" ,\"2\" , \"255\"\n0, \"12\",120, \"9\" , 8\n".to_string(),
         format!("{heading}{plain}").replace(',', "\t"),
         format!("{heading}{plain}").replace(',', " , "),
         "\"label\",\"a,b\",\"c\"\"d\",x,y\n\"7\",\"0\",\"1\",2,255\n0,12,120,9,8\n".to_string(),

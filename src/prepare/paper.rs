@@ -128,10 +128,11 @@ fn fit(samples: &[Sample], terms: usize, is_in: impl Fn(&Sample) -> bool) -> [f6
     let mut count = 0.0;
     for sample in samples.iter().filter(|sample| is_in(sample)) {
         count += 1.0;
-        for i in 0..terms {
-            right[i] += sample.terms[i] * sample.gray;
-            for (sum, term) in matrix[i].iter_mut().zip(&sample.terms[..=i]) {
-                *sum += sample.terms[i] * term;
+        let sums = matrix.iter_mut().zip(&mut right).zip(&sample.terms).take(terms);
+        for (i, ((row, right), own)) in sums.enumerate() {
+            *right += own * sample.gray;
+            for (sum, term) in row.iter_mut().zip(&sample.terms[..=i]) {
+                *sum += own * term;
             }
         }
     }

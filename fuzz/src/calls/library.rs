@@ -87,7 +87,7 @@ fn init<T: Versioned>(
     let expect = Expect::default()
         .structure(options)
         .wrong(!struct_size.is_right::<T>(), LENET_ERROR_INVALID_ARGUMENT)
-        .wrong(!(0..=1).contains(&preset), LENET_ERROR_INVALID_ARGUMENT);
+        .wrong(!(0..=2).contains(&preset), LENET_ERROR_INVALID_ARGUMENT);
     if how == Pointer::Misaligned {
         // Its last byte would lie outside.
         return;

@@ -271,6 +271,11 @@ const READING: &[(&str, Call)] = &[
         metrics.struct_size = size_of::<lenet_metrics>() as u32;
         unsafe { lenet_evaluate(m.0, f.dataset.0, &mut metrics, null_mut(), 0) }
     }),
+    ("lenet_get_calibration", |m, _| {
+        let mut found: lenet_calibration = unsafe { std::mem::zeroed() };
+        found.struct_size = size_of::<lenet_calibration>() as u32;
+        unsafe { lenet_get_calibration(m.0, &mut found) }
+    }),
     ("lenet_get_parameters", |m, f| {
         let mut parameters = f.numbers.clone();
         unsafe { lenet_get_parameters(m.0, parameters.as_mut_ptr(), parameters.len()) }

@@ -24,6 +24,7 @@ struct Fixture {
     own: tempfile::TempDir,
     saved: Vec<u8>,
     options: lenet_options,
+    fit_options: lenet_fit_options,
     /// As many as there are parameters.
     numbers: Vec<f32>,
 }
@@ -48,7 +49,8 @@ impl Fixture {
         std::fs::create_dir_all(own.path().join("pictures/class")).unwrap();
         std::fs::write(own.path().join("pictures/class/1"), b"P5 1 1 255\n\x07").unwrap();
         std::fs::write(own.path().join("table"), "label,a,b\n1,2,3\n").unwrap();
-        Fixture { data, floats, dataset, folder, own, saved, options, numbers }
+        let fit_options = fit_options(1, 20);
+        Fixture { data, floats, dataset, folder, own, saved, options, fit_options, numbers }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -86,7 +88,7 @@ const TRAINING: &[(&str, Call)] = &[
         unsafe { lenet_train_batch_weighted_u8(m.0, images, labels, weights, 20, null_mut()) }
     }),
     ("lenet_fit", |m, f| unsafe {
-        lenet_fit(m.0, f.dataset.0, f.dataset.0, &fit_options(1, 20), None, null_mut())
+        lenet_fit(m.0, f.dataset.0, f.dataset.0, &f.fit_options, None, null_mut())
     }),
     ("lenet_set_class_names", |m, _| {
         let names = [c"ant".as_ptr(), c"bee".as_ptr(), c"cat".as_ptr()];
@@ -116,8 +118,8 @@ const READING: &[(&str, Call)] = &[
         let size = size_of::<lenet_options>();
         unsafe { lenet_options_init(&mut options, size, LENET_PRESET_MODERN) }
     }),
-    ("lenet_fit_options_init", |_, _| {
-        let mut options = fit_options(1, 1);
+    ("lenet_fit_options_init", |_, f| {
+        let mut options = f.fit_options;
         let size = size_of::<lenet_fit_options>();
         unsafe { lenet_fit_options_init(&mut options, size, LENET_PRESET_MODERN) }
     }),

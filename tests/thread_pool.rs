@@ -4,9 +4,6 @@
 //! It finds a job that is taken back while a worker is inside (an access to what the caller writes at the same time), a
 //! wake-up that is lost (a deadlock), and a job that one worker has twice.
 
-// The cells' pointers are good while their closures run; loom checks that no two threads have one.
-#![allow(clippy::undocumented_unsafe_blocks)]
-
 use loom::cell::UnsafeCell;
 use loom::model::Builder;
 use loom::sync::Arc;
@@ -28,13 +25,9 @@ mod sync {
 mod event;
 #[path = "../src/engine/fused/threads/gate.rs"]
 mod gate;
-#[path = "../src/engine/fused/threads/schedule.rs"]
-#[allow(dead_code)] // nobody panics here, so nothing is abandoned
-mod schedule;
 
 use event::Event;
-use gate::{Call, Gate, Padded};
-use schedule::{Part, Plan, Schedule, Slot};
+use gate::{Call, Gate};
 
 /// Of a model with several workers; all orders with so many preemptions.
 fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
@@ -109,83 +102,4 @@ fn no_wake_up_is_lost() {
         }
         sleepers.into_iter().for_each(|thread| thread.join().unwrap());
     });
-}
-
-/// What two threads do: a slab is summed when it has been written, its slot is the next one's when it has been summed,
-/// and one thread at a time has a piece.
-fn a_part_begins_when_what_it_needs_is_written(plan: Plan) {
-    let slots: &'static [Padded<Slot>] =
-        Box::leak((0..plan.slots()).map(|_| Padded::default()).collect());
-    let cells = |n: usize| (0..n).map(|_| UnsafeCell::new(0)).collect::<Vec<_>>();
-    struct Step {
-        plan: Plan,
-        schedule: Schedule<'static>,
-        /// Of each slot the chunks.
-        chunks: Vec<UnsafeCell<usize>>,
-        sums: Vec<UnsafeCell<usize>>,
-    }
-    impl Step {
-        fn work(&self, thread: usize) {
-            let mut home = None;
-            while let Some(part) = self.schedule.next(thread, home) {
-                let per_slab = self.plan.chunks_per_slab;
-                let place = |slab, chunk| &self.chunks[self.schedule.slot(slab) * per_slab + chunk];
-                match part {
-                    Part::Chunk { slab, chunk } => {
-                        home = Some(slab);
-                        place(slab, chunk).with_mut(|place| unsafe { *place = slab + 1 });
-                        self.schedule.chunk_done(slab);
-                    }
-                    Part::Piece { slab, piece, .. } => {
-                        for chunk in 0..per_slab {
-                            assert_eq!(
-                                place(slab, chunk).with(|place| unsafe { *place }),
-                                slab + 1
-                            );
-                        }
-                        self.sums[piece].with_mut(|sum| unsafe { *sum += 1 });
-                        let release = || place(slab, 0).with_mut(|place| unsafe { *place = 0 });
-                        self.schedule.piece_done(slab, piece, release);
-                    }
-                }
-            }
-        }
-    }
-    let schedule = Schedule::new(plan, slots, Duration::ZERO);
-    let (chunks, sums) = (cells(plan.slots() * plan.chunks_per_slab), cells(plan.pieces));
-    let step = Arc::new(Step { plan, schedule, chunks, sums });
-    let other = {
-        let step = Arc::clone(&step);
-        thread::spawn(move || step.work(1))
-    };
-    step.work(0);
-    other.join().unwrap();
-    let slabs = plan.slabs();
-    assert!(step.sums.iter().all(|sum| sum.with(|sum| unsafe { *sum }) == slabs));
-}
-
-/// A plan for one thread has one slot.
-const ONE_SLOT: Plan = Plan { threads: 1, chunks: 2, chunks_per_slab: 1, pieces: 1 };
-
-#[test]
-fn a_slot_for_two_slabs() {
-    check(1, || a_part_begins_when_what_it_needs_is_written(ONE_SLOT));
-}
-
-#[test]
-fn two_chunks_of_a_slab() {
-    let plan = Plan { chunks_per_slab: 2, ..ONE_SLOT };
-    check(1, move || a_part_begins_when_what_it_needs_is_written(plan));
-}
-
-#[test]
-fn two_pieces_of_a_slab() {
-    let plan = Plan { chunks: 1, pieces: 2, ..ONE_SLOT };
-    check(1, move || a_part_begins_when_what_it_needs_is_written(plan));
-}
-
-#[test]
-fn two_slabs_at_once() {
-    let plan = Plan { threads: 2, ..ONE_SLOT };
-    check(1, move || a_part_begins_when_what_it_needs_is_written(plan));
 }

@@ -45,10 +45,9 @@ use crate::error::{Code, Error, Result};
 use crate::free_list::FreeList;
 use crate::optimizer::Step;
 use crate::parameters::Weights;
-use crate::run::{Ran, Run};
 use crate::values::Values;
 use batch::forward::Forward;
-use batch::gradient::{Destination, LossAndGradient};
+use batch::gradient::LossAndGradient;
 use batch::step::FusedStep;
 use batch::workspace::Workspace;
 use candle_core::{CpuStorage, Device, InplaceOp2, InplaceOp3, Layout, Storage};
@@ -140,9 +139,12 @@ impl Engine for FusedEngine {
         targets: &Targets,
         gradient: &Values,
     ) -> Result<Seen> {
-        let op = GradientOp::new(self, weights, images, targets, None);
+        let seen = Cell::new(Ok(Seen::default()));
+        let op = GradientOp { engine: self, weights, images, targets, seen };
         gradient.tensor()?.inplace_op2(weights.values().tensor()?, &op)?;
-        Ok(op.into_result()?.0)
+        let mut seen = op.seen.into_inner()?;
+        seen.loss /= targets.labels.len() as f64;
+        Ok(seen)
     }
 
     fn step(
@@ -157,56 +159,16 @@ impl Engine for FusedEngine {
         next.inplace_op3(now, gradient.tensor()?, &op)?;
         Ok(op.finite.get())
     }
-
-    /// Gradient and step at once: whoever has summed a piece of the gradient takes its step.
-    fn train(
-        &self,
-        run: &Run,
-        now: &Weights,
-        _: &Values,
-        next: &mut Weights,
-        each: &mut dyn FnMut(Seen),
-    ) -> Result<Ran> {
-        let range = 0..run.batch.min(run.targets.labels.len());
-        let (images, targets) = (run.images.part(range.clone()), run.targets.part(range));
-        let op = GradientOp::new(self, now, &images, &targets, Some(run.step(0)));
-        next.values_mut().tensor()?.inplace_op2(now.values().tensor()?, &op)?;
-        let (seen, finite) = op.into_result()?;
-        each(seen);
-        let finite = finite && seen.is_finite();
-        Ok(Ran { steps: finite.into(), finite })
-    }
 }
 
-/// Weights to the flat gradient of the mean loss, or to the weights after a step with it.
+/// Weights to the flat gradient of the mean loss.
 struct GradientOp<'a> {
     engine: &'a FusedEngine,
     weights: &'a Weights,
     images: &'a Images<'a>,
     targets: &'a Targets<'a>,
-    step: Option<Step>,
-    /// What it saw on the way and whether all results are finite, or why it could not.
-    result: Cell<Result<(Seen, bool)>>,
-}
-
-impl<'a> GradientOp<'a> {
-    fn new(
-        engine: &'a FusedEngine,
-        weights: &'a Weights,
-        images: &'a Images<'a>,
-        targets: &'a Targets<'a>,
-        step: Option<Step>,
-    ) -> Self {
-        let result = Cell::new(Ok((Seen::default(), false)));
-        GradientOp { engine, weights, images, targets, step, result }
-    }
-
-    /// With the mean loss.
-    fn into_result(self) -> Result<(Seen, bool)> {
-        let (mut seen, finite) = self.result.into_inner()?;
-        seen.loss /= self.targets.labels.len() as f64;
-        Ok((seen, finite))
-    }
+    /// What it saw on the way, or why it could not.
+    seen: Cell<Result<Seen>>,
 }
 
 impl InplaceOp2 for GradientOp<'_> {
@@ -216,23 +178,19 @@ impl InplaceOp2 for GradientOp<'_> {
 
     fn cpu_fwd(
         &self,
-        out: &mut CpuStorage,
-        out_layout: &Layout,
-        now: &CpuStorage,
+        gradient: &mut CpuStorage,
+        gradient_layout: &Layout,
+        flat: &CpuStorage,
         layout: &Layout,
     ) -> candle_core::Result<()> {
-        let out = contiguous_mut(out, out_layout)?;
-        let now = contiguous(now, layout)?;
-        let batch = self.engine.batch(self.weights, now, self.images);
+        let gradient = contiguous_mut(gradient, gradient_layout)?;
+        let flat = contiguous(flat, layout)?;
+        let batch = self.engine.batch(self.weights, flat, self.images);
         let targets = self.targets;
         let (arch, free_list) = self.engine.training(targets.labels.len());
         let mut workspace = free_list.take().unwrap_or_default();
-        let destination = match self.step {
-            None => Destination::Gradient(out),
-            Some(step) => Destination::Step { step, now, next: out },
-        };
-        let pass = LossAndGradient { batch, targets, workspace: &mut workspace, destination };
-        self.result.set(arch.dispatch(pass));
+        let pass = LossAndGradient { batch, targets, workspace: &mut workspace, gradient };
+        self.seen.set(arch.dispatch(pass));
         free_list.give_back(workspace);
         Ok(())
     }
@@ -308,7 +266,6 @@ mod tests {
     use crate::batch::{Pixels, argmax};
     use crate::engine::candle::CandleEngine;
     use crate::network;
-    use crate::optimizer::{Optimizer, Rule};
     use crate::parameters::{Parameters, xavier};
     use candle_core::{DType, Tensor};
     use rand::{Rng, SeedableRng};
@@ -319,14 +276,6 @@ mod tests {
     fn made_weights(architecture: Architecture, seed: u64) -> Weights {
         let values = Values::on(&Device::Cpu, &[&xavier(architecture, seed)]).unwrap();
         Weights::new(architecture, values)
-    }
-
-    /// Parameters, and averages that are not negative.
-    fn made_state(architecture: Architecture, rows: usize) -> Weights {
-        let parameters = xavier(architecture, 1);
-        let averages: Vec<f32> = parameters.iter().map(|x| x.abs()).collect();
-        let rows = &[&*parameters, &*averages, &*averages][..rows];
-        Weights::new(architecture, Values::on(&Device::Cpu, rows).unwrap())
     }
 
     fn zeros(architecture: Architecture) -> Values {
@@ -656,72 +605,6 @@ mod tests {
                 let one = run(1);
                 for threads in [2, 3, 8] {
                     assert!(run(threads) == one, "{architecture:?}, {n} images, {threads} threads");
-                }
-            }
-        }
-    }
-
-    fn one_step<'a>(images: Images<'a>, labels: &'a [u8], step: &'a Step) -> Run<'a> {
-        let (batch, targets) = (labels.len(), unweighted(labels));
-        let learning_rates = std::slice::from_ref(&step.learning_rate);
-        let (optimizer, number) = (step.optimizer, step.number);
-        Run { images, targets, batch, optimizer, number, learning_rates }
-    }
-
-    /// Each job costs a hand-over and a wait for the slowest thread.
-    #[test]
-    fn a_step_is_one_job_and_so_is_a_prediction() {
-        let architecture = every_combination(16, 16, 3)[0];
-        let optimizer = Optimizer { rule: Rule::AdamW, momentum: 0.0, weight_decay: 0.01 };
-        let first = Step { optimizer, number: 1, learning_rate: 0.01 };
-        let (now, mut next) = (made_state(architecture, 3), made_state(architecture, 3));
-        let gradient = zeros(architecture);
-        for threads in [2, 4, 8, 16, 64] {
-            let engine = FusedEngine::new(Arch::new(), threads, NORMALIZATION);
-            let jobs = || engine.pool.jobs.swap(0, std::sync::atomic::Ordering::Relaxed);
-            for n in [256, 2048] {
-                let (pixels, labels) = made_batch(architecture, n, 7);
-                let pixels = Pixels::Byte(&pixels);
-                let images =
-                    Images { pixels, size: architecture.pixels(), order: None, views: None };
-                let run = one_step(images, &labels, &first);
-                engine.train(&run, &now, &gradient, &mut next, &mut |_| ()).unwrap();
-                assert_eq!(jobs(), 1, "{threads} threads, a step on {n} images");
-                let mut logits = vec![0.0; n * 3];
-                engine.outputs(&now, &images, 0..n, Outputs::Logits, &mut logits).unwrap();
-                assert_eq!(jobs(), 1, "{threads} threads, {n} images predicted");
-            }
-        }
-    }
-
-    /// As gradient and step by themselves make it, which their tests hold to the definitions.
-    #[test]
-    fn a_step_with_its_gradient_is_both_after_each_other() {
-        for architecture in [every_combination(16, 20, 5)[0], every_combination(32, 32, 256)[3]] {
-            for rule in [Rule::Sgd, Rule::AdamW] {
-                let optimizer = Optimizer { rule, momentum: 0.9, weight_decay: 0.01 };
-                let rows = 1 + optimizer.state_names().len();
-                let made = || made_state(architecture, rows);
-                let first = Step { optimizer, number: 3, learning_rate: 0.01 };
-                for n in [3, 128, 300, 700] {
-                    let (pixels, labels) = made_batch(architecture, n, 7);
-                    let pixels = Pixels::Byte(&pixels);
-                    let images =
-                        Images { pixels, size: architecture.pixels(), order: None, views: None };
-                    for threads in [1, 2, 5, 40] {
-                        let engine = FusedEngine::new(Arch::new(), threads, NORMALIZATION);
-                        let (now, mut after, mut expected) = (made(), made(), made());
-                        let gradient = zeros(architecture);
-                        engine.gradient(&now, &images, &unweighted(&labels), &gradient).unwrap();
-                        engine.step(first, &now, &gradient, &mut expected).unwrap();
-                        let run = one_step(images, &labels, &first);
-                        let spare = zeros(architecture);
-                        let ran = engine.train(&run, &now, &spare, &mut after, &mut |_| ());
-                        assert_eq!(ran.unwrap(), Ran { steps: 1, finite: true });
-                        let same =
-                            after.values().rows().unwrap() == expected.values().rows().unwrap();
-                        assert!(same, "{architecture:?}, {rule:?}, {n} images, {threads} threads");
-                    }
                 }
             }
         }

@@ -1,51 +1,42 @@
-//! The gradient of a batch's loss and, if asked for, the optimizer's step with it. The batch is cut into slabs: first
-//! every chunk of a slab goes forward and back and leaves what the gradient is summed from, then the slab is summed,
-//! piece by piece. All of it is one job, whose parts `threads::schedule` gives out; the result is the same whoever
-//! does what, for slabs are added up in their order.
+//! The gradient of a batch's loss. The batch is cut into slabs: first every chunk goes forward and back and
+//! leaves what the gradient is summed from, then every slab sums its own. Two slabs are computed at a time
+//! where there are threads for both, so that each thread sums what it has in its own cache; the result is the
+//! same, for slabs are added up in their order.
 
-use super::panels::{self, PanelShape, Panels, Partial};
-use super::pieces::{self, Piece, Span};
-use super::slabs::Slabs;
-use super::step::{rows, rows_mut};
-use super::workspace::{Failure, Worker, Workspace};
-use crate::architecture::Outputs;
-use crate::batch::{Seen, Shares, Targets, argmax};
-use crate::engine::fused::layers::chunk::{Chunk, NetworkWeights, images_per_chunk};
+use super::panels::{self, MOST_OUTPUTS, PanelShape, Panels, Partial};
+use super::step;
+use super::workspace::{Failure, Workspace};
+use crate::allocation::reserve;
+use crate::architecture::{Architecture, Outputs};
+use crate::batch::{Seen, Shares, Targets, argmax, chunks};
+use crate::engine::fused::layers::chunk::{Chunk, images_per_chunk, linear_sizes};
+use crate::engine::fused::layers::convolution::{PARAMETERS, SUMS, add_all, add_gradient_of_sums};
 use crate::engine::fused::layers::geometry::Geometry;
 use crate::engine::fused::layers::input::Batch;
-use crate::engine::fused::threads::{MOST_PIECES, Part, Plan, Schedule, lock, run};
+use crate::engine::fused::threads::{Pool, WorkQueues, lock, run};
+use crate::engine::fused::vectors::memory::take;
 use crate::engine::fused::vectors::registers::avx512;
 use crate::error::Result;
-use crate::optimizer::Step;
 use pulp::{Simd, WithSimd};
+use std::iter::once;
 use std::ops::Range;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Images of a slab. What their chunks leave takes 0.6 MB for 28x28 images, less than a core's own cache.
 const SLAB: usize = 128;
 
-/// Gives the sum of the losses, and the hits, and whether all results of the step are finite.
+/// The flat gradient of the mean loss into `gradient`; gives the sum of the losses, and the hits.
 pub struct LossAndGradient<'a> {
     pub batch: Batch<'a>,
     pub targets: &'a Targets<'a>,
     pub workspace: &'a mut Workspace,
-    pub destination: Destination<'a>,
-}
-
-/// Where the gradient of the mean loss goes.
-pub enum Destination<'a> {
-    /// There, flat.
-    Gradient(&'a mut [f32]),
-    /// Into a step: parameters and averages, (1 + averages, n), before and after it.
-    Step { step: Step, now: &'a [f32], next: &'a mut [f32] },
+    pub gradient: &'a mut [f32],
 }
 
 impl WithSimd for LossAndGradient<'_> {
-    type Output = Result<(Seen, bool)>;
+    type Output = Result<Seen>;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
+    fn with_simd<S: Simd>(self, simd: S) -> Result<Seen> {
         if avx512::<S>() { self.run::<S, 1>(simd) } else { self.run::<S, 2>(simd) }
     }
 }
@@ -53,175 +44,164 @@ impl WithSimd for LossAndGradient<'_> {
 impl LossAndGradient<'_> {
     /// In chunks of `T` tiles.
     #[inline(always)]
-    fn run<S: Simd, const T: usize>(self, simd: S) -> Result<(Seen, bool)> {
-        let LossAndGradient { batch, targets, workspace, destination } = self;
-        let (architecture, pool) = (batch.architecture, batch.pool);
+    fn run<S: Simd, const T: usize>(self, simd: S) -> Result<Seen> {
+        let LossAndGradient { batch, targets, workspace, gradient } = self;
+        let Batch { architecture, pool, .. } = batch;
         let (size, n) = (images_per_chunk::<S, T>(), targets.labels.len());
+        let shares = targets.shares();
         let geometry = Geometry::new(architecture);
         let shape = PanelShape::new::<S, T>(architecture);
-        let chunks = n.div_ceil(size);
-        let threads = pool.threads_for(chunks);
-        let pieces = pieces::count(architecture, threads);
-        let plan = Plan { threads, chunks, chunks_per_slab: SLAB / size, pieces };
+        let threads = pool.threads_for(n.min(2 * SLAB).div_ceil(size));
+        let most = n.min(if threads > 1 { 2 * SLAB } else { SLAB });
         workspace.grow_workers(threads, Chunk::<S, T>::floats(&geometry, true, &batch))?;
-        workspace.slabs.grow(&plan, &shape)?;
-        let parameters = architecture.parameter_count();
-        if let Destination::Step { .. } = destination {
-            workspace.gradient.grow(parameters)?;
-        }
-        let Workspace { workers, slabs, gradient, .. } = workspace;
-        let (step, all) = match destination {
-            Destination::Gradient(gradient) => (None, Span { gradient, ..Span::default() }),
-            Destination::Step { step, now, next } => {
-                let (now, next) = (rows(now, parameters), rows_mut(next, parameters));
-                let gradient = &mut gradient.get_mut()[..parameters];
-                (Some(step), Span { gradient, now, next })
+        let Workspace { workers, slabs, second, .. } = workspace;
+        for (slab, images) in slabs.iter_mut().zip(slabs_of(0..most)) {
+            while slab.len() < images.len().div_ceil(size) {
+                reserve(slab, 1)?;
+                slab.push(Partial::zeros(&shape)?);
             }
-        };
-        let pieces = pieces::cut(architecture, all, threads).map(Mutex::new);
-        let schedule = Schedule::new(plan, &slabs.slots, pool.looking());
-        let failure = Failure::default();
-        let pass = Pass {
-            batch,
-            labels: targets.labels,
-            shares: targets.shares(),
-            geometry,
-            shape,
-            step,
-            workers,
-            slabs,
-            pieces,
-            schedule,
-            failure,
-            finite: AtomicBool::new(true),
-        };
-        run(
-            simd,
-            pool,
-            threads,
-            #[inline(always)]
-            |thread| pass.work::<S, T>(simd, thread),
-        );
-        pass.failure.into_result()?;
-        Ok((slabs.seen(chunks), pass.finite.into_inner()))
-    }
-}
-
-/// What the threads share.
-struct Pass<'a> {
-    batch: Batch<'a>,
-    labels: &'a [u8],
-    shares: Option<Shares<'a>>,
-    geometry: Geometry,
-    shape: PanelShape,
-    step: Option<Step>,
-    workers: &'a [Mutex<Worker>],
-    slabs: &'a Slabs,
-    pieces: [Mutex<Option<Piece<'a>>>; MOST_PIECES],
-    schedule: Schedule<'a>,
-    failure: Failure,
-    finite: AtomicBool,
-}
-
-impl Pass<'_> {
-    /// What thread `thread` does, part by part.
-    #[inline(always)]
-    fn work<S: Simd, const T: usize>(&self, simd: S, thread: usize) {
-        let schedule = &self.schedule;
-        let _abandon = AbandonOnPanic(schedule);
-        let (mut home, mut part) = (None, schedule.next(thread, None));
-        if part.is_none() {
-            return; // it came too late, so the weights need not be prepared
         }
-        let mut worker = lock(&self.workers[thread]);
-        let (weights, memory) = worker.get::<S>(&self.batch, true);
-        let mut chunk = Chunk::<S, T>::new(simd, self.geometry, true, memory);
-        while let Some(now) = part {
-            match now {
-                Part::Chunk { slab, chunk: number } => {
-                    home = Some(slab);
-                    let place = (thread, slab, number);
-                    if let Err(error) = self.chunk(simd, place, &weights, &mut chunk) {
-                        self.failure.note(0, error);
-                        return schedule.abandon();
+        second.grow(if most > SLAB { gradient.len() } else { 0 })?;
+        let mut total = Seen::default();
+        for range in chunks(0..n, most) {
+            let [images0, images1] = slabs_of(range.clone());
+            let [slab0, slab1] = &mut *slabs;
+            let slab0 = &mut slab0[..images0.len().div_ceil(size)];
+            let slab1 = &mut slab1[..images1.len().div_ceil(size)];
+            let work = |images: &Range<usize>| chunks(images.clone(), size);
+            let queue = WorkQueues::new([
+                work(&images0).zip(slab0.iter_mut()),
+                work(&images1).zip(slab1.iter_mut()),
+            ]);
+            let failure = Failure::default();
+            run(
+                simd,
+                pool,
+                threads,
+                #[inline(always)]
+                |thread| {
+                    let mut worker = lock(&workers[thread]);
+                    let (weights, memory) = worker.get::<S>(&batch, true);
+                    let mut chunk = Chunk::<S, T>::new(simd, geometry, true, memory);
+                    while let Some((range, partial)) = queue.next(thread) {
+                        if let Err(error) = chunk.forward(&weights, &batch, range.clone()) {
+                            return failure.note(range.start, error);
+                        }
+                        partial.seen = loss_gradients(&mut chunk, targets.labels, shares, range);
+                        chunk.backward(&weights, partial.sums.get_mut());
+                        panels::fill(simd, &shape, &chunk, partial.panel.get_mut());
                     }
-                    schedule.chunk_done(slab);
-                }
-                Part::Piece { slab, piece, first, last } => {
-                    self.piece::<S, T>(simd, slab, piece, !first);
-                    if last {
-                        self.take_step(piece);
-                    }
-                    let slot = schedule.slot(slab);
-                    schedule.piece_done(slab, piece, || self.slabs.release(slot));
-                }
+                },
+            );
+            drop(queue);
+            failure.into_result()?;
+            for Partial { seen, .. } in slab0.iter().chain(&*slab1) {
+                total.loss += seen.loss;
+                total.correct += seen.correct;
             }
-            part = schedule.next(thread, home);
-        }
-    }
 
-    /// Chunk `number` of a slab, forward and back. An error is one of ours: that its images are refused is noted.
-    #[inline(always)]
-    fn chunk<S: Simd, const T: usize>(
-        &self,
-        simd: S,
-        (thread, slab, number): (usize, usize, usize),
-        weights: &NetworkWeights,
-        chunk: &mut Chunk<S, T>,
-    ) -> Result<()> {
-        let (size, n) = (images_per_chunk::<S, T>(), self.labels.len());
-        let first = slab * SLAB + number * size;
-        let range = first..n.min(first + size);
-        let mut partial = Partial { owner: thread, ..self.slabs.take(thread)? };
-        let mut seen = Seen::default();
-        // Those before one that failed may fail too, and theirs is the error then.
-        if !self.failure.before(first) {
-            match chunk.forward(weights, &self.batch, range.clone()) {
-                Ok(()) => {
-                    seen = loss_gradients(chunk, self.labels, self.shares, range);
-                    chunk.backward(weights, partial.sums.get_mut());
-                    panels::fill(simd, &self.shape, chunk, partial.panel.get_mut());
-                }
-                Err(error) => self.failure.note(first, error),
+            let panels0 = Panels { shape, partials: slab0, images: images0.len() };
+            let panels1 = Panels { shape, partials: slab1, images: images1.len() };
+            let second = if images1.is_empty() { &mut [] } else { second.get_mut() };
+            let work = |panels, gradient, add| {
+                pieces(architecture, gradient, threads).map(move |piece| (piece, panels, add))
+            };
+            let queues = [
+                work(&panels0, &mut *gradient, range.start > 0),
+                work(&panels1, &mut *second, false),
+            ];
+            WorkQueues::new(queues).share(
+                simd,
+                pool,
+                threads,
+                #[inline(always)]
+                |(piece, panels, add)| piece.sum::<S, T>(simd, panels, add),
+            );
+            if !second.is_empty() {
+                add_up(simd, pool, threads, gradient, second);
             }
         }
-        self.slabs.put(self.schedule.slot(slab), number, first / size, seen, partial);
-        Ok(())
+        Ok(total)
     }
+}
 
-    /// A slab's sum for a piece of the gradient.
-    #[inline(always)]
-    fn piece<S: Simd, const T: usize>(&self, simd: S, slab: usize, piece: usize, add: bool) {
-        let mut piece = lock(&self.pieces[piece]);
-        if let Some(piece) = piece.as_mut().filter(|_| !self.failure.any()) {
-            let partials = &*self.slabs.partials(self.schedule.slot(slab));
-            let images = SLAB.min(self.labels.len() - slab * SLAB);
-            let panels = Panels { shape: self.shape, partials, images };
-            piece.sum::<S, T>(simd, &panels, add);
-        }
-    }
+/// Images of one slab, or of two.
+fn slabs_of(images: Range<usize>) -> [Range<usize>; 2] {
+    let middle = images.end.min(images.start + SLAB);
+    [images.start..middle, middle..images.end]
+}
 
-    /// The optimizer's step, if there is one, for a piece whose gradient is whole.
+/// A piece of the gradient.
+enum Piece<'a> {
+    /// Of both convolutions.
+    Convolutions(&'a mut [f32]),
+    /// Of some neighbouring outputs of a linear layer.
+    Linear { layer: usize, outputs: Range<usize>, weights: &'a mut [f32], bias: &'a mut [f32] },
+}
+
+/// The gradient, if there is any, in pieces, each linear layer in one for each thread: the larger they are,
+/// the less often the panels have to be read.
+fn pieces(
+    architecture: Architecture,
+    gradient: &mut [f32],
+    threads: usize,
+) -> impl Iterator<Item = Piece<'_>> {
+    let gradient = (!gradient.is_empty()).then_some(gradient);
+    gradient.into_iter().flat_map(move |mut rest| {
+        let convolutions = Piece::Convolutions(take(&mut rest, PARAMETERS));
+        let layers = linear_sizes(architecture).map(|(inputs, outputs)| {
+            (inputs, take(&mut rest, inputs * outputs), take(&mut rest, outputs))
+        });
+        let layers = layers.into_iter().enumerate();
+        let linear = layers.flat_map(move |(layer, (inputs, weights, bias))| {
+            let size = bias.len().div_ceil(threads).next_multiple_of(MOST_OUTPUTS);
+            let parts = weights.chunks_mut(size * inputs).zip(bias.chunks_mut(size));
+            parts.enumerate().map(move |(i, (weights, bias))| {
+                let outputs = i * size..i * size + bias.len();
+                Piece::Linear { layer, outputs, weights, bias }
+            })
+        });
+        linear.chain(once(convolutions))
+    })
+}
+
+impl Piece<'_> {
+    /// Sets, or if `add` adds to, this piece.
     #[inline(always)]
-    fn take_step(&self, piece: usize) {
-        let mut piece = lock(&self.pieces[piece]);
-        if let (Some(step), Some(piece)) = (self.step, piece.as_mut())
-            && !piece.step(step)
-        {
-            self.finite.store(false, Ordering::Relaxed);
+    fn sum<S: Simd, const T: usize>(self, simd: S, panels: &Panels, add: bool) {
+        match self {
+            Piece::Convolutions(gradient) => {
+                let mut total = [0.0; SUMS];
+                for partial in panels.partials {
+                    add_all(&mut total, partial.sums.get());
+                }
+                if !add {
+                    gradient.fill(0.0);
+                }
+                add_gradient_of_sums(&mut total, gradient);
+            }
+            Piece::Linear { layer, outputs, weights, bias } => {
+                panels.gradient::<S, T>(simd, layer, outputs, add, weights, bias);
+            }
         }
     }
 }
 
-/// Lets the other threads go when this one panics, and so ends its part never.
-struct AbandonOnPanic<'a>(&'a Schedule<'a>);
-
-impl Drop for AbandonOnPanic<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.abandon();
-        }
-    }
+/// Adds a second slab's gradient to the first one's, each thread the part that it updates.
+#[inline(always)]
+fn add_up<S: Simd>(simd: S, pool: &Pool, threads: usize, first: &mut [f32], second: &[f32]) {
+    let middle = first.len() / 2;
+    let (first, later) = first.split_at_mut(middle);
+    let queues = [(first, &second[..middle]), (later, &second[middle..])];
+    let pieces =
+        queues.map(|(first, second)| first.chunks_mut(step::PIECE).zip(second.chunks(step::PIECE)));
+    WorkQueues::new(pieces).share(
+        simd,
+        pool,
+        threads,
+        #[inline(always)]
+        |(first, second)| add_all(first, second),
+    );
 }
 
 /// Sets the gradients of the chunk's logits, those of the images `range` of the batch; gives the sum of the losses,

@@ -3,6 +3,7 @@
 //! summed over the images in their order, whoever computes it.
 
 use crate::architecture::Architecture;
+use crate::batch::Seen;
 use crate::engine::fused::layers::chunk::{Chunk, images_per_chunk, linear_sizes};
 use crate::engine::fused::layers::convolution::SUMS;
 use crate::engine::fused::vectors::memory::{Memory, take};
@@ -16,10 +17,7 @@ pub const MOST_OUTPUTS: usize = 2 * OUTPUTS;
 
 /// What one chunk adds to the gradient.
 pub struct Partial {
-    /// The thread that writes it, and has it in its cache.
-    pub owner: usize,
-    /// Of its slab.
-    pub chunk: usize,
+    pub seen: Seen,
     /// For the convolutions' gradient.
     pub sums: Memory,
     pub panel: Memory,
@@ -28,7 +26,7 @@ pub struct Partial {
 impl Partial {
     pub fn zeros(shape: &PanelShape) -> Result<Self> {
         let (sums, panel) = (Memory::zeros(SUMS)?, Memory::zeros(shape.floats())?);
-        Ok(Partial { owner: 0, chunk: 0, sums, panel })
+        Ok(Partial { seen: Seen::default(), sums, panel })
     }
 }
 

@@ -20,19 +20,7 @@ pub struct FusedStep<'a> {
 pub const PIECE: usize = 4096;
 
 /// Parameters, and averages of an optimizer that keeps so many; no rule keeps more than two.
-pub type Rows<T> = [T; 3];
-
-/// Of (1 + averages, n) values the rows; those that there are not are empty.
-pub fn rows(values: &[f32], n: usize) -> Rows<&[f32]> {
-    let mut rows = values.chunks_exact(n);
-    std::array::from_fn(|_| rows.next().unwrap_or_default())
-}
-
-/// The same.
-pub fn rows_mut(values: &mut [f32], n: usize) -> Rows<&mut [f32]> {
-    let mut rows = values.chunks_exact_mut(n);
-    std::array::from_fn(|_| rows.next().unwrap_or_default())
-}
+type Rows<T> = [T; 3];
 
 impl WithSimd for FusedStep<'_> {
     type Output = bool;
@@ -41,7 +29,9 @@ impl WithSimd for FusedStep<'_> {
     fn with_simd<S: Simd>(self, simd: S) -> bool {
         let FusedStep { step, pool, now, gradient, next } = self;
         let n = gradient.len();
-        let (now, mut next) = (rows(now, n), rows_mut(next, n));
+        let (mut now, mut next) = (now.chunks_exact(n), next.chunks_exact_mut(n));
+        let now: Rows<_> = std::array::from_fn(|_| now.next().unwrap_or_default());
+        let mut next: Rows<_> = std::array::from_fn(|_| next.next().unwrap_or_default());
         let middle = n / 2;
         let now0 = now.map(|row: &[f32]| &row[..middle.min(row.len())]);
         let now1 = now.map(|row| &row[middle.min(row.len())..]);
@@ -80,10 +70,10 @@ fn pieces<'a>(
     })
 }
 
-/// The step of some parameters; says whether all results are finite. One row after the other. The parameters come last: other threads have read them, so a store there waits until their
+/// One row after the other. The parameters come last: other threads have read them, so a store there waits until their
 /// cores let go of the cache line, and later stores wait behind it.
 #[inline(always)]
-pub fn apply(step: Step, now: Rows<&[f32]>, gradient: &[f32], next: Rows<&mut [f32]>) -> bool {
+fn apply(step: Step, now: Rows<&[f32]>, gradient: &[f32], next: Rows<&mut [f32]>) -> bool {
     let rate = step.learning_rate as f32;
     let decay = step.optimizer.weight_decay as f32;
     let ([flat, now1, now2], [next, next1, next2]) = (now, next);

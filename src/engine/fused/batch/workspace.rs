@@ -1,6 +1,6 @@
 //! What passes over a batch compute in, kept from call to call.
 
-use super::slabs::Slabs;
+use super::panels::Partial;
 use crate::allocation::reserve;
 use crate::engine::fused::layers::chunk::NetworkWeights;
 use crate::engine::fused::layers::convolution::ConvolutionWeights;
@@ -11,7 +11,6 @@ use crate::engine::fused::vectors::memory::Memory;
 use crate::error::{Error, Result};
 use crate::unique::Unique;
 use pulp::Simd;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// What one call computes in; grows to what is asked of it and is used again.
@@ -19,9 +18,9 @@ use std::sync::{Mutex, PoisonError};
 pub struct Workspace {
     /// Of each thread, by its number.
     pub workers: Vec<Mutex<Worker>>,
-    /// For training: what the gradient is summed from, and the gradient, where it is only on the way to a step.
-    pub slabs: Slabs,
-    pub gradient: Memory,
+    /// For training: of each chunk of two slabs what the gradient is summed from, and the second slab's gradient.
+    pub slabs: [Vec<Partial>; 2],
+    pub second: Memory,
     pub single_weights: SingleWeights,
     pub single: Memory,
 }
@@ -66,34 +65,21 @@ impl Workspace {
     }
 }
 
-/// Why the earliest of the chunks that failed did. Those before it are all done, so the number of
+/// Why the earliest of the chunks that failed did. Those before it have been begun, so the number of
 /// threads makes no difference.
 #[derive(Default)]
-pub struct Failure {
-    earliest: Mutex<Option<(usize, Error)>>,
-    any: AtomicBool,
-}
+pub struct Failure(Mutex<Option<(usize, Error)>>);
 
 impl Failure {
     pub fn note(&self, start: usize, error: Error) {
-        let mut earliest = lock(&self.earliest);
+        let mut earliest = lock(&self.0);
         if earliest.as_ref().is_none_or(|(other, _)| start < *other) {
             *earliest = Some((start, error));
         }
-        self.any.store(true, Ordering::Relaxed);
-    }
-
-    pub fn any(&self) -> bool {
-        self.any.load(Ordering::Relaxed)
-    }
-
-    /// Whether a chunk before this one failed.
-    pub fn before(&self, start: usize) -> bool {
-        self.any() && lock(&self.earliest).as_ref().is_some_and(|(earliest, _)| *earliest < start)
     }
 
     pub fn into_result(self) -> Result<()> {
-        let earliest = self.earliest.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let earliest = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
         earliest.map_or(Ok(()), |(_, error)| Err(error))
     }
 }

@@ -84,7 +84,8 @@ pub enum Call {
 
 impl Gate {
     pub fn new(workers: usize) -> Self {
-        let worker = || Padded(Worker { inside: AtomicBool::new(false), called: Event::default() });
+        let worker =
+            || Padded(Worker { inside: AtomicBool::new(false), called: Event::default() });
         Gate {
             word: Padded(AtomicU64::new(0)),
             workers: (0..workers).map(|_| worker()).collect(),

@@ -49,31 +49,14 @@ type Job<'a> = &'a (dyn Fn(usize) + Sync);
 
 pub struct Pool {
     threads: usize,
-    looking: Duration,
     /// Of the latest job.
     latest: AtomicUsize,
-    /// Jobs so far.
-    #[cfg(test)]
-    pub jobs: AtomicUsize,
     workers: Lock<Option<Workers>>,
 }
 
 impl Pool {
     pub fn new(threads: usize) -> Self {
-        let looking = if threads <= cpus() { LOOKING } else { LOOKING_CROWDED };
-        Pool {
-            threads,
-            looking,
-            latest: AtomicUsize::new(1),
-            #[cfg(test)]
-            jobs: AtomicUsize::new(0),
-            workers: Lock::default(),
-        }
-    }
-
-    /// How long a thread of it looks for a change before it sleeps.
-    pub fn looking(&self) -> Duration {
-        self.looking
+        Pool { threads, latest: AtomicUsize::new(1), workers: Lock::default() }
     }
 
     /// Threads that so many pieces of work are worth.
@@ -92,14 +75,11 @@ impl Pool {
     pub fn run(&self, threads: usize, job: Job) {
         let helpers = threads.min(self.threads) - 1;
         self.latest.store(helpers + 1, Ordering::Relaxed);
-        #[cfg(test)]
-        self.jobs.fetch_add(1, Ordering::Relaxed);
         if helpers == 0 {
             return job(0);
         }
         let Some(mut workers) = self.workers.try_lock() else { return job(0) };
-        let start = || Workers::new(self.threads - 1, self.looking);
-        workers.get_or_insert_with(start).run(helpers, job);
+        workers.get_or_insert_with(|| Workers::new(self.threads - 1)).run(helpers, job);
     }
 }
 
@@ -143,7 +123,8 @@ impl Shared {
 }
 
 impl Workers {
-    fn new(count: usize, looking: Duration) -> Self {
+    fn new(count: usize) -> Self {
+        let looking = if count < cpus() { LOOKING } else { LOOKING_CROWDED };
         let (gate, job, panic) = (Gate::new(count), UnsafeCell::new(None), Mutex::default());
         let shared = Arc::new(Shared { gate, job, panic, looking });
         let start = |number| {
@@ -201,7 +182,6 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::fused::threads::WorkQueues;
 
     #[test]
     fn every_piece_is_done_once_and_panics_come_back() {

@@ -65,3 +65,4 @@ impl<I: Iterator> WorkQueues<I> {
 pub fn next<I: Iterator>(queue: &Mutex<I>) -> Option<I::Item> {
     lock(queue).next()
 }
+

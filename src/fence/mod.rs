@@ -5,13 +5,11 @@ pub mod float_environment;
 
 use crate::error::{Code, Error, Result};
 use crate::failpoint;
+use crate::host::threads;
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
-
-/// By which the panic hook knows our own threads.
-pub const THREAD_NAME: &str = "lenet";
 
 thread_local! {
     /// Whether this thread is inside a fence, and where a panic in it came from.
@@ -52,7 +50,7 @@ fn silence_panics() {
             if INSIDE.get() {
                 let place = info.location().map(ToString::to_string).unwrap_or_default();
                 PANIC_PLACE.set(place);
-            } else if std::thread::current().name() != Some(THREAD_NAME) {
+            } else if std::thread::current().name() != Some(threads::NAME) {
                 previous(info);
             }
         }));

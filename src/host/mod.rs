@@ -2,6 +2,7 @@
 //!
 //! | file | concern |
 //! | --- | --- |
+//! | `threads` | how many of our own, and how they are made |
 //! | `published` | a value that readers see as a whole while another takes its place |
 //! | `lock` | a lock that no fork leaves locked |
 //! | `fork` | which threads are still there |
@@ -13,6 +14,7 @@ mod fork;
 mod lock;
 mod published;
 pub mod signals;
+pub mod threads;
 
 pub use fork::{lives, this_thread};
 pub use lock::Lock;

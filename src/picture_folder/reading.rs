@@ -7,8 +7,7 @@
 use crate::allocation::reserve;
 use crate::error::{Code, Error, Result};
 use crate::failpoint;
-use crate::fence::THREAD_NAME;
-use crate::host::signals;
+use crate::host::threads;
 use crate::picture;
 use crate::prepare::{Preparer, Scratch};
 use std::collections::BTreeMap;
@@ -21,9 +20,6 @@ use std::thread::JoinHandle;
 
 /// Pictures that a thread takes at once.
 const BLOCK: usize = 8;
-
-/// Bytes of a thread's stack, whatever the host's limits are.
-const STACK: usize = 256 * 1024;
 
 /// Is told how many pictures have been read, and of how many; returns false to cancel.
 pub type Progress<'a> = &'a mut dyn FnMut(usize, usize) -> bool;
@@ -42,10 +38,7 @@ pub fn read(
     let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let [stopped, abandoned] = [const { AtomicBool::new(false) }; 2];
     let list = Arc::new(List { paths, preparer, next, done, stopped, abandoned, made });
-    let threads = match num_threads {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        n => n as usize,
-    };
+    let threads = threads::count(num_threads);
     let mut helpers = Helpers::new(&list, threads.min(all.div_ceil(BLOCK)) - 1);
     let mut reported = 0;
     let mut report = |helpers: &Helpers| {
@@ -182,18 +175,14 @@ struct Helpers<'a> {
 impl<'a> Helpers<'a> {
     /// At most `count`: where the system refuses a thread, fewer do the same.
     fn new(list: &'a Arc<List>, count: usize) -> Self {
-        let start = |_| {
+        let threads = threads::start(count, |_| {
             let list = Arc::clone(list);
-            let thread = std::thread::Builder::new().name(THREAD_NAME.into());
-            let work = move || {
+            move || {
                 let mut scratch = Scratch::default();
                 while list.read_block(&mut scratch, &mut || Ok(()))? {}
                 Ok(())
-            };
-            thread.stack_size(STACK).spawn(work).ok()
-        };
-        let _signals = signals::block();
-        let threads = (0..count).map_while(start).collect();
+            }
+        });
         Helpers { process: std::process::id(), list, threads }
     }
 

@@ -43,6 +43,7 @@ use crate::architecture::Outputs;
 use crate::batch::{Images, Normalization, Seen, Targets};
 use crate::error::{Code, Error, Result};
 use crate::free_list::FreeList;
+use crate::host::threads::count;
 use crate::optimizer::Step;
 use crate::parameters::Weights;
 use crate::values::Values;
@@ -74,7 +75,7 @@ impl FusedEngine {
         FusedEngine {
             arch,
             loader: Loader::new(normalization),
-            pool: Pool::new(threads::count(num_threads)),
+            pool: Pool::new(count(num_threads)),
             predicting: FreeList::default(),
             training: FreeList::default(),
             #[cfg(target_arch = "x86_64")]

@@ -10,8 +10,7 @@
 
 #![allow(unsafe_code)]
 
-use crate::fence::THREAD_NAME;
-use crate::host::{Lock, signals};
+use crate::host::{Lock, threads};
 use pulp::{Simd, WithSimd};
 use std::any::Any;
 use std::mem;
@@ -24,17 +23,6 @@ use std::time::{Duration, Instant};
 /// How long a thread looks for a change before it sleeps. To be woken costs some 50 us, so this is
 /// worth it for callers that come back soon, and an idle model is soon at rest.
 const SPIN: Duration = Duration::from_micros(200);
-
-/// Bytes of a thread's stack, whatever the host's limits are; docs/security.md says what it needs.
-const STACK: usize = 256 * 1024;
-
-/// How many threads may compute: as told, or as many as affinity and cgroup give this process.
-pub fn count(num_threads: u32) -> usize {
-    match num_threads {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        n => n as usize,
-    }
-}
 
 /// A function that several threads run at once, each with a number: the caller's is 0.
 type Job<'a> = &'a (dyn Fn(usize) + Sync);
@@ -145,13 +133,10 @@ fn spin_while(condition: impl Fn() -> bool) {
 impl Crew {
     fn new(workers: usize) -> Self {
         let shared = Arc::new(Shared::default());
-        let start = |number| {
+        let workers = threads::start(workers, |number| {
             let shared = Arc::clone(&shared);
-            let thread = std::thread::Builder::new().name(THREAD_NAME.into());
-            thread.stack_size(STACK).spawn(move || shared.work(number)).ok()
-        };
-        let _signals = signals::block();
-        let workers = (1..=workers).map_while(start).collect();
+            move || shared.work(number)
+        });
         Crew { process: std::process::id(), shared, workers }
     }
 

@@ -18,8 +18,7 @@ pub fn calibrate(model: &Model, validation: &Dataset, max_error: f64) -> Result<
     let images = model.images(Pixels::Byte(validation.images()));
     let mut logits = Vec::new();
     model.write_rows(&model.state(), &images, 0..validation.count(), &mut logits)?;
-    let views: Vec<&[f32]> = logits.chunks_exact(validation.count() * classes).collect();
-    let answers = Answers { views: &views, labels: validation.labels(), classes };
+    let answers = Answers { logits: &mut logits, labels: validation.labels(), classes };
     let calibration = answers.calibrate(max_error);
     training.set_calibration(calibration);
     Ok(calibration)

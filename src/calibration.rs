@@ -1,8 +1,8 @@
 //! How far an answer can be trusted: probabilities with a temperature, fitted so that they are neither too sure nor
 //! too modest, and the probability from which on answers are right often enough.
 
-use crate::batch::argmax;
 use crate::error::{Error, Result};
+use crate::prediction::{self, Rows};
 
 /// What was found on validation data.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -56,35 +56,29 @@ pub fn check_max_error(max_error: f64) -> Result<()> {
 
 /// Logits and labels of validation images.
 pub struct Answers<'a> {
-    /// (images, classes), one for each way in which every image was seen.
-    pub views: &'a [&'a [f32]],
+    /// As `prediction::rows` takes them.
+    pub logits: &'a mut [f32],
     pub labels: &'a [u8],
     pub classes: usize,
 }
 
 impl Answers<'_> {
-    /// Of image `i`, one row for each view.
-    fn rows(&self, i: usize) -> impl Iterator<Item = &[f32]> + Clone {
-        self.views.iter().map(move |logits| &logits[i * self.classes..][..self.classes])
+    fn rows(&mut self) -> impl Iterator<Item = (Rows<'_>, usize)> {
+        let rows = prediction::rows(self.logits, self.labels.len(), self.classes);
+        rows.zip(self.labels.iter().map(|&label| usize::from(label)))
     }
 
     /// Mean -log(probability of the label), nats.
-    fn loss(&self, temperature: f64) -> f64 {
-        let mut sum = 0.0;
-        for (i, &label) in self.labels.iter().enumerate() {
-            let logs = self.rows(i).map(|row| log_probability(row, label.into(), temperature));
-            let largest = logs.clone().fold(f64::NEG_INFINITY, f64::max);
-            let mean = logs.map(|log| (log - largest).exp()).sum::<f64>() / self.views.len() as f64;
-            sum -= largest + mean.ln();
-        }
+    fn loss(&mut self, temperature: f64) -> f64 {
+        let sum: f64 = self.rows().map(|(rows, label)| rows.loss(label, temperature)).sum();
         sum / self.labels.len() as f64
     }
 
     /// The temperature of the least loss (Guo, Pleiss, Sun and Weinberger 2017, "On Calibration of Modern Neural
     /// Networks", section 4.2), by golden section of its logarithm to one part in 10^4.
-    fn temperature(&self) -> f64 {
+    fn temperature(&mut self) -> f64 {
         const SHRINK: f64 = 0.618_033_988_749_894_9; // (sqrt(5) - 1) / 2
-        let loss = |log: f64| self.loss(log.exp());
+        let mut loss = |log: f64| self.loss(log.exp());
         let [mut low, mut high] = TEMPERATURES.map(f64::ln);
         let place = |low: f64, high: f64| low + SHRINK * (high - low);
         let (mut a, mut b) = (place(high, low), place(low, high));
@@ -103,27 +97,18 @@ impl Answers<'_> {
         f64::midpoint(low, high).exp()
     }
 
-    /// Of each image the largest probability, and whether it is another class's than the label's.
-    fn answers(&self, temperature: f64) -> Vec<(f32, bool)> {
-        let mut mean = vec![0.0; self.classes];
-        let mut row = mean.clone();
-        let answer = |(i, &label): (usize, &u8)| {
-            mean.fill(0.0);
-            for logits in self.rows(i) {
-                row.copy_from_slice(logits);
-                softmax(&mut row, temperature);
-                mean.iter_mut()
-                    .zip(&row)
-                    .for_each(|(mean, x)| *mean += x / self.views.len() as f32);
-            }
-            let class = argmax(&mean);
-            (mean[class], class != usize::from(label))
+    /// Of each image the largest probability, and whether it is another class's than the label's. The logits are
+    /// used up.
+    fn answers(&mut self, temperature: f64) -> Vec<(f32, bool)> {
+        let answer = |(mut rows, label): (Rows, usize)| {
+            let class = rows.classify(temperature);
+            (rows.own[class], class != label)
         };
-        self.labels.iter().enumerate().map(answer).collect()
+        self.rows().map(answer).collect()
     }
 
     /// Temperature by the loss; then the lowest threshold at which at most `max_error` of the answers are wrong.
-    pub fn calibrate(&self, max_error: f64) -> Calibration {
+    pub fn calibrate(mut self, max_error: f64) -> Calibration {
         let (loss_before, temperature) = (self.loss(1.0), self.temperature());
         let loss_after = self.loss(temperature);
         let (temperature, loss_after) = match loss_after < loss_before {
@@ -153,37 +138,5 @@ impl Answers<'_> {
             }
         }
         calibration
-    }
-}
-
-/// log softmax(logits / temperature)[label].
-pub fn log_probability(logits: &[f32], label: usize, temperature: f64) -> f64 {
-    let scaled = |logit: f32| f64::from(logit) / temperature;
-    let largest = scaled(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    let sum: f64 = logits.iter().map(|&logit| (scaled(logit) - largest).exp()).sum();
-    scaled(logits[label]) - (sum.ln() + largest)
-}
-
-/// softmax(row / temperature), in place; the largest logit is subtracted first, so nothing overflows.
-pub fn softmax(row: &mut [f32], temperature: f64) {
-    let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let temperature = temperature as f32;
-    let mut sum = 0.0;
-    for x in &mut *row {
-        *x = ((*x - largest) / temperature).exp();
-        sum += *x;
-    }
-    row.iter_mut().for_each(|x| *x /= sum);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn softmax_of_large_logits_is_finite() {
-        let mut row = [1e30, -1e30, 1e30];
-        softmax(&mut row, 1.0);
-        assert_eq!(row, [0.5, 0.0, 0.5]);
     }
 }

@@ -22,7 +22,6 @@
 //! | `training` | the right to change a model, and the steps that change it |
 //! | `model` | the handle: published state, who may change it, predictions |
 //! | `options` | what a model is made with |
-//! | `prediction` | from logits to probabilities, a class, a loss |
 //! | `dataset` | labelled images in memory |
 //! | `engine` | how a batch is computed: fused for CPUs, candle's operations for the rest |
 //! | `network` | LeNet in candle's operations: definition and oracle |
@@ -33,6 +32,7 @@
 //! | `run` | training steps that follow each other |
 //! | `values` | rows of floats where an engine keeps them |
 //! | `calibration` | how far probabilities can be trusted |
+//! | `prediction` | from logits to probabilities, a class, a loss |
 //! | `batch` | images where they lie, how pixels are seen, what was seen of a batch |
 //! | `view` | how one image is seen: mirrored, turned, scaled, shifted |
 //! | `architecture` | what is built: sizes, layer table, parameter names, shapes, places |

@@ -2,7 +2,6 @@
 //! its own and its mirror image's, and its probabilities are the mean of both softmaxes, each with the temperature.
 
 use crate::batch::argmax;
-use crate::calibration::{log_probability, softmax};
 
 /// The logits of one image.
 pub struct Rows<'a> {
@@ -47,6 +46,26 @@ impl Rows<'_> {
     }
 }
 
+/// log softmax(logits / temperature)[label].
+fn log_probability(logits: &[f32], label: usize, temperature: f64) -> f64 {
+    let scaled = |logit: f32| f64::from(logit) / temperature;
+    let largest = scaled(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    let sum: f64 = logits.iter().map(|&logit| (scaled(logit) - largest).exp()).sum();
+    scaled(logits[label]) - (sum.ln() + largest)
+}
+
+/// softmax(row / temperature), in place; the largest logit is subtracted first, so nothing overflows.
+fn softmax(row: &mut [f32], temperature: f64) {
+    let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let temperature = temperature as f32;
+    let mut sum = 0.0;
+    for x in &mut *row {
+        *x = ((*x - largest) / temperature).exp();
+        sum += *x;
+    }
+    row.iter_mut().for_each(|x| *x /= sum);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,5 +92,12 @@ mod tests {
         assert!((loss - (900.0 + std::f64::consts::LN_2)).abs() < 1e-9, "{loss}");
         let loss = rows(&mut logits, 1, 2).next().unwrap().loss(0, 2.0);
         assert!((loss - (450.0 + std::f64::consts::LN_2)).abs() < 1e-9, "{loss}");
+    }
+
+    #[test]
+    fn softmax_of_large_logits_is_finite() {
+        let mut row = [1e30, -1e30, 1e30];
+        softmax(&mut row, 1.0);
+        assert_eq!(row, [0.5, 0.0, 0.5]);
     }
 }

@@ -30,7 +30,7 @@ impl Pass {
         seed: u64,
         epoch: Epoch,
         augmentation: &Augmentation,
-        classes: Option<&ClassWeights>,
+        classes: Option<&[f32]>,
     ) -> Result<()> {
         shuffle(&mut self.order, seed, epoch.index, dataset.count())?;
         self.consumed = epoch.consumed as usize;
@@ -70,22 +70,20 @@ impl Pass {
     }
 }
 
-/// How much an image of each class counts.
-pub type ClassWeights = [f32; 256];
-
-/// From 1 for all, with a balance of 0, to what gives each class that has images the same sum, with a balance of 1:
-/// images / (classes * images of the class). The mean over all images is 1. None: all are 1.
-pub fn class_weights(labels: &[u8], balance: f64) -> Option<ClassWeights> {
+/// How much an image of each class counts, by the images that each has: from 1 for all, with a balance of 0, to what
+/// gives each class that has images the same sum, with a balance of 1: images / (classes * images of the class). The
+/// mean over all images is 1. None: all are 1.
+pub fn class_weights(counts: &[u64], balance: f64) -> Option<Vec<f32>> {
     if balance == 0.0 {
         return None;
     }
-    let mut counts = [0u64; 256];
-    labels.iter().for_each(|&label| counts[usize::from(label)] += 1);
+    let images = counts.iter().sum::<u64>() as f64;
     let classes = counts.iter().filter(|&&count| count > 0).count() as f64;
-    Some(counts.map(|count| {
-        let even = labels.len() as f64 / (classes * count.max(1) as f64);
+    let weight = |&count: &u64| {
+        let even = images / (classes * count.max(1) as f64);
         (1.0 - balance + balance * even) as f32
-    }))
+    };
+    Some(counts.iter().map(weight).collect())
 }
 
 /// The order of epoch `index`: each epoch has its own stream of the seed's generator, so that an
@@ -119,17 +117,18 @@ mod tests {
         assert_ne!(first, shuffled(3, 1));
         assert_ne!(first, shuffled(4, 0));
     }
+
     #[test]
     fn balanced_classes_count_the_same_and_images_one_in_the_mean() {
-        let labels: Vec<u8> = [(0, 95), (3, 5)].iter().flat_map(|&(c, n)| vec![c; n]).collect();
-        assert_eq!(class_weights(&labels, 0.0), None);
+        let counts = [95, 0, 0, 5];
+        assert_eq!(class_weights(&counts, 0.0), None);
         for balance in [0.3, 1.0] {
-            let weights = class_weights(&labels, balance).unwrap();
+            let weights = class_weights(&counts, balance).unwrap();
             let [often, rare] = [weights[0], weights[3]].map(f64::from);
             assert!((95.0 * often + 5.0 * rare - 100.0).abs() < 1e-4);
             assert!((rare - (1.0 - balance + balance * 10.0)).abs() < 1e-6);
         }
-        let even = class_weights(&[1, 0, 2, 2, 0, 1], 0.7).unwrap();
+        let even = class_weights(&[2, 2, 2], 0.7).unwrap();
         assert_eq!(even[..3], [1.0; 3]);
     }
 }

@@ -33,7 +33,7 @@ use crate::optimizer::MAX_COUNT;
 use crate::standing::{Course, Epoch, Kept, Standing};
 use crate::training::Training;
 use clock::Clock;
-use epoch::{ClassWeights, Pass, class_weights};
+use epoch::{Pass, class_weights};
 use evaluation::evaluate_state;
 use progress::announce;
 use schedule::{Rates, Steps};
@@ -57,7 +57,7 @@ pub fn fit(
     training.adopt_class_names(train.class_names())?;
     let (epoch, course) = beginning(&model.state().standing, options, train, validation);
     let clock = Clock::start(options.max_seconds, course.seconds);
-    let classes = class_weights(train.labels(), options.class_balance);
+    let classes = class_weights(&train.class_counts(), options.class_balance);
     let mut fit =
         Fit { model, training, train, validation, options, classes, clock, epoch, course };
     let mut pass = Pass::default();
@@ -114,7 +114,7 @@ struct Fit<'a> {
     train: &'a Dataset,
     validation: Option<&'a Dataset>,
     options: &'a FitOptions,
-    classes: Option<ClassWeights>,
+    classes: Option<Vec<f32>>,
     clock: Clock,
     epoch: Epoch,
     course: Course,
@@ -129,7 +129,7 @@ impl Fit<'_> {
     ) -> Result<Progress> {
         let Epoch { index, consumed, .. } = self.epoch;
         let (seed, options) = (self.model.options().seed, self.options);
-        let classes = self.classes.as_ref();
+        let classes = self.classes.as_deref();
         pass.draw(self.train, seed, self.epoch, &options.augmentation, classes)?;
         let (images, targets) = (pass.images(self.model, self.train), pass.targets());
         let (batch, count) = (options.batch_size as usize, self.train.count() as u64);

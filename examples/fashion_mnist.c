@@ -56,7 +56,6 @@ struct predictions {
 #define CHECK(call) check((call), #call)
 static void check(lenet_status status, const char *call);
 static lenet_dataset *open_dataset(const char *folder, const char *images, const char *labels);
-static void measure_pixels(const lenet_dataset *dataset, double *mean, double *std);
 static void print_layers(const lenet_model *model);
 static bool train(lenet_model *model, const lenet_dataset *train_set, const lenet_dataset *test_set,
                   const lenet_fit_options *options, struct training *training);
@@ -127,8 +126,11 @@ int main(int argc, char **argv)
     lenet_dataset *test_set = open_dataset(folder, "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte");
     CHECK(lenet_dataset_size(train_set, &options.height, &options.width));
     options.classes = CLASSES;
-    if (preset_constant == LENET_PRESET_ACCURATE)
-        measure_pixels(train_set, &options.input_mean, &options.input_std);
+    if (preset_constant == LENET_PRESET_ACCURATE) {
+        CHECK(lenet_dataset_statistics(train_set, &options.input_mean, &options.input_std));
+        if (options.input_std == 0)
+            options.input_std = 1; /* all pixels are the same */
+    }
     lenet_model *model = NULL;
     CHECK(lenet_create(&options, &model));
     CHECK(lenet_get_options(model, &options)); /* which device "auto" became */
@@ -232,34 +234,6 @@ static lenet_dataset *open_dataset(const char *folder, const char *images, const
         exit(EXIT_FAILURE);
     CHECK(lenet_dataset_open(images_path, labels_path, &dataset));
     return dataset;
-}
-
-/* Mean and standard deviation of pixels / 255. */
-static void measure_pixels(const lenet_dataset *dataset, double *mean, double *std)
-{
-    const size_t n = lenet_dataset_count(dataset);
-    uint32_t height, width;
-    uint64_t counts[256] = {0};
-    CHECK(lenet_dataset_size(dataset, &height, &width));
-    const size_t size = (size_t)height * width;
-    uint8_t *image = allocate(size);
-    for (size_t i = 0; i < n; i++) {
-        uint8_t label;
-        CHECK(lenet_dataset_read(dataset, i, 1, image, &label));
-        for (size_t j = 0; j < size; j++)
-            counts[image[j]]++;
-    }
-    free(image);
-    double sum = 0, squares = 0;
-    for (int value = 0; value < 256; value++) {
-        sum += (double)counts[value] * value / 255;
-        squares += (double)counts[value] * value * value / (255.0 * 255.0);
-    }
-    const double pixels = (double)n * (double)size;
-    *mean = sum / pixels;
-    *std = sqrt(squares / pixels - *mean * *mean);
-    if (*std == 0)
-        *std = 1; /* all pixels are the same */
 }
 
 static void print_layers(const lenet_model *model)

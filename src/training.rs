@@ -40,8 +40,9 @@ impl<'a> Training<'a> {
     }
 
     /// The first of the steps on batches of `batch` images, whose targets have been checked, each with its
-    /// learning rate: as many steps as the engine makes at once. Gives the number of images that they have trained on; `standing` tells where
-    /// `fit` stands after so many, and `each` gets every step's result when the last one is published.
+    /// learning rate: as many steps as the engine makes at once. Gives the number of images that they have
+    /// trained on; `standing` tells where `fit` stands after so many, and `each` gets every step's result when
+    /// the last one is published.
     pub fn steps_checked(
         &mut self,
         images: &Images,

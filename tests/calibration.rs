@@ -5,9 +5,11 @@
 
 #[path = "support/command.rs"]
 mod command;
+#[path = "support/fashion_mnist.rs"]
+mod fashion_mnist;
 mod support;
 
-use command::fashion_mnist;
+use fashion_mnist::fashion_mnist;
 use lenet::ffi::*;
 use std::ptr::null_mut;
 use support::{Dataset, MadeData, Model, ok, refused, small};
@@ -177,14 +179,10 @@ fn expected_calibration_error(model: &Model, images: &[u8], labels: &[u8]) -> f6
 /// Trained on 8,000 images, calibrated on 4,000 others, measured on the 10,000 of the test set.
 #[test]
 fn on_fashion_mnist_the_calibration_error_falls_below_0_015() {
-    let folder = fashion_mnist();
-    let open = |images: &str, labels: &str| {
-        Dataset::open(&folder.join(images), &folder.join(labels)).unwrap()
-    };
-    let train = open("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz");
-    let test = open("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz");
-    let part = |first, n| {
-        let (images, labels) = train.read(first, n);
+    let (train_images, train_labels) = fashion_mnist("train");
+    let part = |first: usize, n: usize| {
+        let images = train_images[first * 784..(first + n) * 784].to_vec();
+        let labels = train_labels[first..first + n].to_vec();
         Dataset::new(&MadeData { images, labels, size: 28 })
     };
     let (mean, std) = (0.286, 0.353);
@@ -192,7 +190,7 @@ fn on_fashion_mnist_the_calibration_error_falls_below_0_015() {
     let options = lenet_options { input_mean: mean, input_std: std, seed: 1, ..modern };
     let model = Model::create(&options);
     model.fit(&part(0, 8000), 12, 64);
-    let (images, labels) = test.read(0, test.count());
+    let (images, labels) = fashion_mnist("t10k");
     let before = expected_calibration_error(&model, &images, &labels);
     let found = model.calibrate(&part(8000, 4000), 0.02);
     let after = expected_calibration_error(&model, &images, &labels);

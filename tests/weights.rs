@@ -3,6 +3,8 @@
 // What each pointer must be is said in lenet.h; here it always comes from a live Vec or handle.
 #![allow(clippy::undocumented_unsafe_blocks)]
 
+#[path = "support/command.rs"]
+mod command;
 #[path = "support/fashion_mnist.rs"]
 mod fashion_mnist;
 mod support;

@@ -55,10 +55,7 @@ impl CandleEngine {
     ) -> Result<Tensor> {
         let n = range.len();
         let images = images.part(range);
-        let seen = match images.views {
-            Some(views) => Some(see(&images, views, architecture)?),
-            None => None,
-        };
+        let seen = images.views.map(|views| see(&images, views, architecture)).transpose()?;
         let images = match &seen {
             Some(seen) => {
                 Images { pixels: Pixels::Float(seen), order: None, views: None, ..images }
